@@ -1,0 +1,1 @@
+"""Motion-blur image deblurring with neural networks."""

@@ -1,0 +1,188 @@
+"""The doors' common part: Hydra's command line, with errors of one line and exit code 2. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deblur.errors import UsageError, nearest, shown
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+# Settings that are paths: quoted before Hydra's grammar sees them, so that every path can be typed as it is.
+_PATHS = {"run", "resume", "init", "input", "output", "output_root", "data.root", "blur.path", "pairs"}
+_UNUSED = ("hydra.run.", "hydra.sweep.", "hydra.output_subdir", "hydra.job.chdir")
+
+
+def door(config_name: str, task: str) -> None:
+    """Run a command line: compose the config, call the task, exit with its code.
+
+    Args:
+        config_name: primary config in `configs/`.
+        task: `module:function`; called with the composed settings, as plain containers, and the typed overrides.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing a trace and exiting
+    sys.argv[1:] = [quote_path(argument, sweep=is_sweep(sys.argv)) for argument in sys.argv[1:]]
+    try:
+        _refuse_unused(sys.argv[1:])
+        if is_sweep(sys.argv):
+            from deblur.sweep import sweep
+
+            code = sweep(config_name, task, sys.argv[1:])
+        else:
+            code = _run(config_name, task)
+    except UsageError as error:
+        code = _say(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        code = _say(explain(error, config_name, sys.argv[1:]))
+    sys.exit(code)
+
+
+def _run(config_name: str, task: str) -> int:
+    codes = [0]
+
+    def job(config: DictConfig) -> None:
+        prepare_logging()
+        codes[0] = call(task, plain(config), list(HydraConfig.get().overrides.task))
+
+    hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)()
+    return codes[0]
+
+
+def call(task: str, *arguments: Any) -> int:
+    """The exit code of the task, imported now: what only shows help or a config need not wait for torch."""
+    module, _, function = task.partition(":")
+    run: Callable[..., int] = getattr(importlib.import_module(module), function)
+    return run(*arguments)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config with its interpolations resolved, as plain containers.
+
+    Raises:
+        UsageError: a value is missing.
+    """
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        raise UsageError(f"{min(missing)}: must be given")
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def prepare_logging() -> None:
+    """Messages to the screen, on the first process only; Lightning's own and warnings go to the run's log."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(_OneLine())
+    first = all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    screen.addFilter(lambda record: first and record.name.split(".")[0] in ("deblur", "__main__"))
+    root.addHandler(screen)
+    logging.captureWarnings(True)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        return prefix + super().format(record)
+
+
+def is_sweep(argv: Sequence[str]) -> bool:
+    """Whether the command line asks for many runs, and not only for information."""
+    flags = [argument for argument in argv[1:] if argument.startswith("-")]
+    informs = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
+    return bool({"-m", "--multirun"} & set(flags)) and not any(flag.split("=")[0] in informs for flag in flags)
+
+
+def quote_path(argument: str, sweep: bool = False) -> str:
+    """The override with its value quoted if it is a path; in a sweep, commas still separate several."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in _PATHS or value in ("", "null") or value[0] in "'\"":
+        return argument
+    parts = value.split(",") if sweep and not Path(value).expanduser().exists() else [value]
+    return f"{key}=" + ",".join(_quoted(part) for part in parts)
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\'", "\\\\'").replace("'", "\\'").replace("${", "\\${") + "'"
+
+
+def _refuse_unused(arguments: Sequence[str]) -> None:
+    if "LOCAL_RANK" in os.environ:
+        return  # Lightning adds such settings to the command of the processes that it starts
+    for argument in arguments:
+        if argument.lstrip("+~").startswith(_UNUSED):
+            raise UsageError(f"{argument}: set output_root=<folder>, and sweep.name=<name> for a sweep, instead")
+
+
+def explain(error: Exception, config_name: str, arguments: Sequence[str]) -> str:
+    """What Hydra found wrong with the command line, in one line: key, value and what is allowed."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        if group and error.options is not None:
+            return (
+                f"{group}={option}: no such option{nearest(option, error.options)}; "
+                f"{group} is one of {', '.join(error.options)}"
+            )
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value: {shown(error.message)}"
+    if isinstance(error, ConfigCompositionException):
+        for argument in arguments:
+            key = argument.lstrip("+~").partition("=")[0].partition("@")[0]
+            if f"'{key}'" in str(error) or argument in str(error):
+                return f"{argument}: {_no_such_key(key, config_name, arguments) or shown(error)}"
+    return shown(error)
+
+
+def _no_such_key(key: str, config_name: str, arguments: Sequence[str]) -> str | None:
+    """What keys there are beside the wrong one, in the config of the same choices."""
+    try:
+        groups = [argument for argument in arguments if _is_choice(argument)]
+        config = compose(config_name, groups)
+    except (HydraException, OmegaConfBaseException):
+        return None
+    parent, _, leaf = key.rpartition(".")
+    section = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(section, Mapping | DictConfig):
+        return None
+    known = [str(name) for name in section if name not in ("_target_", "hydra")]
+    if leaf in known:
+        return None
+    everywhere = [
+        f"{top}.{name}" for top, values in config.items() if isinstance(values, DictConfig) for name in values
+    ]
+    hint = nearest(leaf, known) or nearest(key, everywhere)
+    return f"no such key{hint}; {parent or 'the config'} has {', '.join(known)}"
+
+
+def _is_choice(argument: str) -> bool:
+    key, equals, _ = argument.partition("=")
+    return bool(equals) and (CONFIGS / key.lstrip("+~")).is_dir()
+
+
+def compose(config_name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """The config of one job, as Hydra composes it."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(config_name, list(overrides), return_hydra_config=with_hydra)
+
+
+def _say(line: str) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return 2

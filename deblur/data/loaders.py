@@ -1,0 +1,108 @@
+"""Loaders of whole batches: the images lie in memory as one tensor, a batch is one indexing operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deblur.data.pairs import EvaluationPairs, Pairs
+from deblur.errors import UsageError
+from deblur.seeding import generator
+
+
+class TrainingBatch(NamedTuple):
+    """Sharp uint8 images (B, C, H, W) and the number of their batch since the start of training."""
+
+    images: Tensor
+    number: int
+
+
+class TrainingLoader:
+    """Shuffled batches of one process's share of the images.
+
+    The order is a function of (seed, epoch). A last batch that would be smaller than the others is left out; the next
+    epoch's order is another. Its state says how far into which epoch it is, so that training can be resumed between
+    any two batches (Lightning saves and restores it with the checkpoint).
+
+    Args:
+        images: uint8 (N, C, H, W), the whole split.
+        batch_size: images of a batch, for each process.
+        seed: chooses the orders.
+        rank, world_size: which process of how many this is.
+    """
+
+    def __init__(self, images: Tensor, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.images, self.seed, self.rank, self.world_size = images, seed, rank, world_size
+        self.batch_size = min(batch_size, len(images) // world_size)
+        if self.batch_size == 0:
+            raise UsageError(f"data: {len(images)} training images for {world_size} processes")
+        self.epoch = 0
+        self._position = 0
+        self._resume_at: dict[str, int] | None = None
+
+    @property
+    def sampler(self) -> TrainingLoader:
+        """What Lightning tells the epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.images) // (self.batch_size * self.world_size)
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        # A generator starts at its first `next`: by then Lightning has told the epoch and loaded the state.
+        order = torch.randperm(len(self.images), generator=generator("order", self.seed, self.epoch))
+        share = order[self.rank :: self.world_size]
+        self._position = 0
+        if self._resume_at is not None and self._resume_at["epoch"] == self.epoch:
+            self._position = self._resume_at["position"]
+        self._resume_at = None
+        while self._position < len(self):
+            start = self._position * self.batch_size
+            number = self.epoch * len(self) + self._position
+            self._position += 1
+            yield TrainingBatch(self.images[share[start : start + self.batch_size]], number)
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches were delivered."""
+        return {"epoch": self.epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue there."""
+        self._resume_at = {"epoch": int(state["epoch"]), "position": int(state["position"])}
+
+
+class EvaluationLoader:
+    """Batches of one process's share of fixed pairs, in order; over all processes every pair comes once.
+
+    Every process gets the same number of batches, so that none waits for the others for ever.
+
+    Args:
+        pairs: the pairs of the whole split.
+        batch_size: most pairs of a batch.
+        rank, world_size: which process of how many this is.
+    """
+
+    def __init__(self, pairs: EvaluationPairs, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        count = len(pairs)
+        if count < world_size:
+            raise UsageError(f"data: {count} images of split {pairs.split} for {world_size} processes")
+        self.pairs = pairs
+        self._bounds = (count * rank // world_size, count * (rank + 1) // world_size)
+        largest = -(-count // world_size)
+        self._batches = -(-largest // batch_size)
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[Pairs]:
+        start, stop = self._bounds
+        edges = [start + (stop - start) * i // len(self) for i in range(len(self) + 1)]
+        for low, high in zip(edges, edges[1:], strict=False):
+            yield self.pairs[low:high]

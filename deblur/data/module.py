@@ -1,0 +1,112 @@
+"""The LightningDataModule: sharp images in memory, batches on the device, blur there."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from deblur.blur import Blur
+from deblur.data.loaders import EvaluationLoader, TrainingBatch, TrainingLoader
+from deblur.data.pairs import EvaluationPairs, Pairs, TrainingPairs
+from deblur.errors import check_integer
+
+
+@dataclass(frozen=True)
+class Images:
+    """The sharp images of a data set, uint8 (N, C, H, W) for each split, and where they came from."""
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    source: str
+
+
+class DeblurDataModule(LightningDataModule):
+    """Pairs of sharp and blurred images for training, validation and test. Subclasses load the sharp images.
+
+    Args:
+        blur: draws and applies the motions.
+        seed: order of the images and blur of training.
+        batch_size: images of a batch, for each process.
+        eval_seed: chooses the fixed pairs of validation and test.
+
+    Raises:
+        ArgumentError: an argument is out of its range.
+    """
+
+    def __init__(self, blur: Blur, *, seed: int = 0, batch_size: int = 256, eval_seed: int = 0) -> None:
+        super().__init__()
+        self.blur, self.seed = blur, seed
+        self.batch_size = check_integer("batch_size", batch_size, low=1)
+        self.eval_seed = check_integer("eval_seed", eval_seed, low=0)
+        self._images: Images | None = None
+        self._evaluation: dict[str, EvaluationPairs] = {}
+        self._training: TrainingPairs | None = None
+
+    @abstractmethod
+    def load(self) -> Images:
+        """The sharp images, read from their files.
+
+        Raises:
+            UsageError: they are not there, or damaged.
+        """
+
+    @property
+    def images(self) -> Images:
+        """The sharp images, loaded at the first use."""
+        if self._images is None:
+            self._images = self.load()
+        return self._images
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images."""
+        return tuple(self.images.train.shape[1:])
+
+    def evaluation_pairs(self, split: str) -> EvaluationPairs:
+        """The fixed pairs of `val` or `test`."""
+        if split not in self._evaluation:
+            images = getattr(self.images, split)
+            self._evaluation[split] = EvaluationPairs(images, self.blur, eval_seed=self.eval_seed, split=split)
+        return self._evaluation[split]
+
+    def train_dataloader(self) -> TrainingLoader:
+        rank, world_size = self._place()
+        loader = TrainingLoader(
+            self.images.train, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size
+        )
+        self._training = TrainingPairs(self.blur, seed=self.seed, rank=rank, batch_size=loader.batch_size)
+        return loader
+
+    def val_dataloader(self) -> EvaluationLoader:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> EvaluationLoader:
+        return self._evaluation_loader("test")
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if isinstance(batch, TrainingBatch):
+            return TrainingBatch(batch.images.to(device, non_blocking=True), batch.number)
+        if isinstance(batch, Pairs):
+            sharp, blurred = (part.to(device, non_blocking=True) for part in batch[:2])
+            return Pairs(sharp, blurred, batch.motion)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Blurs training batches, on the device that trains."""
+        if isinstance(batch, TrainingBatch):
+            return self._training(batch.images, batch.number)
+        return batch
+
+    def _evaluation_loader(self, split: str) -> EvaluationLoader:
+        rank, world_size = self._place()
+        pairs = self.evaluation_pairs(split)
+        return EvaluationLoader(pairs, batch_size=self.batch_size, rank=rank, world_size=world_size)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

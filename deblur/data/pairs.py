@@ -1,0 +1,102 @@
+"""Pairs of sharp and blurred images: fresh ones for training, fixed ones for evaluation."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from deblur.blur import Blur, Motion
+from deblur.seeding import generator
+
+_EVALUATION_BLOCK = 1024
+_TRAINING_BLOCK = 4096  # motions drawn at once: a trajectory's sequential steps cost the same for one as for thousands
+
+
+class Pairs(NamedTuple):
+    """Sharp images and what the camera saw of them, floats (B, C, H, W) in [0, 1], and the motions between."""
+
+    sharp: Tensor
+    blurred: Tensor
+    motion: Motion
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images as floats in [0, 1]."""
+    return images.to(torch.float32).div_(255)
+
+
+class TrainingPairs:
+    """Fresh blur for every training batch, a function of (seed, rank, number of the batch since the start).
+
+    Args:
+        blur: what draws and applies the motions.
+        seed, rank: of the run and the process.
+        batch_size: images of a full batch.
+    """
+
+    def __init__(self, blur: Blur, *, seed: int, rank: int, batch_size: int) -> None:
+        self.blur, self.seed, self.rank, self.batch_size = blur, seed, rank, batch_size
+        self._batches = max(1, _TRAINING_BLOCK // batch_size)
+        self._drawn: tuple[tuple[int, torch.device], Motion] | None = None
+
+    def __call__(self, images: Tensor, number: int) -> Pairs:
+        """The pairs for batch `number` of uint8 images, on the images' device."""
+        sharp = to_float(images)
+        block, place = divmod(number, self._batches)
+        if self._drawn is None or self._drawn[0] != (block, images.device):
+            source = generator("training blur", self.seed, self.rank, block, device=images.device)
+            count = self._batches * self.batch_size
+            self._drawn = ((block, images.device), self.blur.draw(count, tuple(images.shape[-2:]), source))
+        start = place * self.batch_size
+        motion = self._drawn[1][start : start + len(images)]
+        source = generator("training noise", self.seed, self.rank, number, device=images.device)
+        return Pairs(sharp, self.blur.apply(sharp, motion, source), motion)
+
+
+class EvaluationPairs:
+    """Pairs that never change: a function of (eval_seed, split) and the images alone.
+
+    They are made on the CPU in whole blocks of 1,024 image indices, each from its own generator, then indexed: the
+    same pairs whatever the batch size, device, number of processes or epoch.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        blur: what draws and applies the motions.
+        eval_seed: chooses the pairs.
+        split: `val` or `test`.
+    """
+
+    def __init__(self, images: Tensor, blur: Blur, *, eval_seed: int, split: str) -> None:
+        self.images, self.blur, self.eval_seed, self.split = images, blur, eval_seed, split
+        self._block = lru_cache(maxsize=32)(self._make_block)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, span: slice) -> Pairs:
+        """The pairs of consecutive images, on the CPU."""
+        start, stop, _ = span.indices(len(self))
+        first, last = start // _EVALUATION_BLOCK, max(start, stop - 1) // _EVALUATION_BLOCK
+        parts = []
+        for number in range(first, last + 1):
+            offset = number * _EVALUATION_BLOCK
+            inside = slice(max(start - offset, 0), stop - offset)
+            block = self._block(number)
+            parts.append(Pairs(block.sharp[inside], block.blurred[inside], block.motion[inside]))
+        if len(parts) == 1:
+            return parts[0]
+        return Pairs(
+            torch.cat([part.sharp for part in parts]),
+            torch.cat([part.blurred for part in parts]),
+            type(parts[0].motion).cat([part.motion for part in parts]),
+        )
+
+    def _make_block(self, number: int) -> Pairs:
+        source = generator("evaluation pairs", self.eval_seed, self.split, number)
+        motion = self.blur.draw(_EVALUATION_BLOCK, tuple(self.images.shape[-2:]), source)
+        images = self.images[number * _EVALUATION_BLOCK : (number + 1) * _EVALUATION_BLOCK]
+        sharp, motion = to_float(images), motion[: len(images)]
+        return Pairs(sharp, self.blur.apply(sharp, motion, source), motion)

@@ -1,0 +1,149 @@
+"""Pictures of runs: images side by side, PSFs, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from deblur.data.pairs import Pairs
+from deblur.metrics import image_metrics
+
+_ERROR_SCALE = 0.5  # absolute error shown as white
+
+
+def panel(pairs: Pairs, restored: Tensor, tile: int = 84) -> np.ndarray:
+    """One picture for the dashboard: a column an image; rows: sharp, blurred, restored, error, PSF.
+
+    Args:
+        pairs: the images, (B, C, H, W).
+        restored: (B, C, H, W).
+        tile: side of an image in the picture, pixels.
+
+    Returns:
+        uint8 (rows * tile, labels + B * tile, 3).
+    """
+    rows = _rows(pairs, restored)
+    margin, gap = 58, 4
+    width = margin + len(restored) * (tile + gap)
+    canvas = Image.new("RGB", (width, len(rows) * (tile + gap)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for row, (name, images) in enumerate(rows.items()):
+        top = row * (tile + gap)
+        draw.text((4, top + tile // 2 - 6), name, fill="black")
+        for column, image in enumerate(images):
+            picture = Image.fromarray((image * 255).round().astype(np.uint8)).convert("RGB")
+            canvas.paste(picture.resize((tile, tile), Image.Resampling.NEAREST), (margin + column * (tile + gap), top))
+    return np.asarray(canvas)
+
+
+def draw_restorations(path: Path, pairs: Pairs, restored: Tensor, title: str) -> None:
+    """Write a figure of images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF."""
+    rows = _rows(pairs, restored)
+    psnr = {
+        "blurred": image_metrics(pairs.blurred, pairs.sharp)["psnr"],
+        "restored": image_metrics(restored, pairs.sharp)["psnr"],
+    }
+    count = len(restored)
+    figure = Figure(figsize=(1.05 * count + 0.7, 1.12 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for column, (axis, image) in enumerate(zip(line, images, strict=True)):
+            _show(axis, image)
+            if name in psnr:
+                axis.set_title(f"{psnr[name][column]:.1f} dB", fontsize=7, pad=2)
+        line[0].set_ylabel(name, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=110)
+
+
+def draw_blur(path: Path, pairs: Pairs, title: str) -> None:
+    """Write a figure of the blur itself: trajectories, PSFs, sharp and blurred images."""
+    count = len(pairs.sharp)
+    paths = pairs.motion.trajectory
+    names = (["trajectory"] if paths is not None else []) + ["PSF", "sharp", "blurred"]
+    figure = Figure(figsize=(1.05 * count + 0.7, 1.1 * len(names) + 0.4), layout="constrained")
+    axes = figure.subplots(len(names), count, squeeze=False)
+    if paths is not None:
+        reach = max(1.0, 1.1 * float(paths.abs().max()))
+        for axis, points in zip(axes[0], paths.cpu().numpy(), strict=True):
+            axis.plot(points[:, 1], points[:, 0], color="0.75", lw=0.8)
+            axis.scatter(points[:, 1], points[:, 0], c=np.linspace(0, 1, len(points)), s=5, cmap="viridis")
+            axis.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xticks=[], yticks=[])
+        axes[0][0].set_xlabel(f"±{reach:.1f} px", fontsize=7)
+    rest = {"PSF": _psfs(pairs), "sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
+    for line, images in zip(axes[-3:], rest.values(), strict=True):
+        for axis, image in zip(line, images, strict=True):
+            _show(axis, image)
+    for line, name in zip(axes, names, strict=True):
+        line[0].set_ylabel(name, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=110)
+
+
+def draw_curves(path: Path, history: Mapping[str, Sequence[tuple[int, float]]], title: str) -> None:
+    """Write a figure of the training: loss, PSNR and SSIM of validation (and of its blurred images), learning rate.
+
+    Args:
+        path: the PNG.
+        history: (step, value) pairs by the dashboard's names.
+        title: stands above.
+    """
+    plots = (
+        ("loss", {"train/loss_step": "step", "train/loss": "epoch"}),
+        ("PSNR, dB", {"val/psnr": "restored", "val/psnr_blurred": "blurred"}),
+        ("SSIM", {"val/ssim": "restored", "val/ssim_blurred": "blurred"}),
+        ("learning rate", {"train/lr": "rate"}),
+    )
+    figure = Figure(figsize=(12, 2.9), layout="constrained")
+    for axis, (name, curves) in zip(figure.subplots(1, len(plots)), plots, strict=True):
+        for number, (key, label) in enumerate(curves.items()):
+            points = history.get(key, [])
+            if points:
+                style = "-" if len(points) > 30 else "o-"
+                axis.plot(*zip(*points, strict=True), style, ms=3, lw=1, label=label, color=f"C{number}")
+        axis.set(title=name, xlabel="step")
+        axis.grid(alpha=0.3)
+        if name == "loss":
+            axis.set_yscale("log")
+        if len(curves) > 1 and axis.lines:
+            axis.legend(fontsize=7)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=90)
+
+
+def _rows(pairs: Pairs, restored: Tensor) -> dict[str, list[np.ndarray]]:
+    error = (restored.clamp(0, 1) - pairs.sharp).abs() / _ERROR_SCALE
+    return {
+        "sharp": _images(pairs.sharp),
+        "blurred": _images(pairs.blurred),
+        "restored": _images(restored),
+        "error": _images(error),
+        "PSF": _psfs(pairs),
+    }
+
+
+def _images(batch: Tensor) -> list[np.ndarray]:
+    """Images as (H, W) or (H, W, 3) arrays in [0, 1]."""
+    arrays = batch.detach().float().clamp(0, 1).cpu().numpy()
+    return [image[0] if len(image) == 1 else image.transpose(1, 2, 0) for image in arrays]
+
+
+def _psfs(pairs: Pairs) -> list[np.ndarray]:
+    """The PSFs, each scaled to its own maximum, cut to what the largest of them needs."""
+    psf = pairs.motion.psf.detach().float().cpu()
+    half = psf.shape[-1] // 2
+    used = (psf.amax(dim=(0, 1)) > 1e-6).nonzero()
+    reach = max(int((used - half).abs().max()) if len(used) else 0, 1)
+    psf = psf[..., max(half - reach, 0) : half + reach + 1, max(half - reach, 0) : half + reach + 1]
+    return _images(psf / psf.amax(dim=(2, 3), keepdim=True))
+
+
+def _show(axis: Axes, image: np.ndarray) -> None:
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])

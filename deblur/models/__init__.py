@@ -1,0 +1,7 @@
+"""Networks from blurred to restored images, (B, C, H, W) to the same shape. Pure PyTorch."""
+
+from deblur.models.cnn import CNN
+from deblur.models.mlp import MLP
+from deblur.models.unet import UNet
+
+__all__ = ["CNN", "MLP", "UNet"]

@@ -1,0 +1,1 @@
+"""The LightningModule, what trains it, and the run folder."""

@@ -1,0 +1,166 @@
+"""Checkpoints that are whole or not there, of plain containers and tensors only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from deblur.errors import ArgumentError, UsageError, check_number
+
+_DDP_CHECK_EVERY = 50  # batches between agreements of several processes on whether it is time to save
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint to a temporary name, flushes it to the disk and renames it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location=map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """The checkpoint's content; opening it runs no code.
+
+    Raises:
+        UsageError: it is not there, damaged, or holds more than plain containers and tensors.
+    """
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such checkpoint") from None
+    except Exception as error:  # torch.load raises many kinds for damaged files
+        raise UsageError(f"{path}: is damaged, or no checkpoint of plain tensors ({type(error).__name__})") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UsageError(f"{path}: is no checkpoint of a run")
+    return checkpoint
+
+
+class Interrupted(Exception):
+    """The training was told to stop by a signal; its checkpoint is saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class RunCheckpoint(Checkpoint):
+    """Keeps `best.ckpt`, by a validation metric, and `last.ckpt`, after every epoch and every so many minutes.
+
+    Both are saved between two training steps, where exponential averages and weights are not exchanged, so that
+    training can go on exactly from either. SIGTERM and Ctrl-C save and stop; a second one stops at once.
+
+    Args:
+        monitor: metric that chooses the best checkpoint; the higher the better, but for losses and errors.
+        every_minutes: most minutes of work that an interruption may cost.
+
+    Raises:
+        ArgumentError: an argument is out of its range.
+    """
+
+    def __init__(self, monitor: str = "val/psnr", every_minutes: float = 10.0) -> None:
+        self.monitor = monitor
+        self.every_seconds = 60 * check_number("every_minutes", every_minutes, low=0.0)
+        self.best_score: float | None = None
+        self.best_epoch: int | None = None
+        self.folder: Path | None = None
+        self._saved_at = time.monotonic()
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def mode(self) -> str:
+        """Whether the `max` or the `min` of the metric is best."""
+        return metric_mode(self.monitor)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
+        self._saved_at = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore_handlers()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore_handlers()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return  # the epoch's end saves
+        due = self._signal is not None or time.monotonic() - self._saved_at >= self.every_seconds
+        if trainer.world_size > 1:
+            due = batch_idx % _DDP_CHECK_EVERY == 0 and trainer.strategy.broadcast(due)
+        if due:
+            pl_module.check_loss()
+            self._save(trainer, "last.ckpt")
+            self._stop_if_told(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.monitor in trainer.callback_metrics:
+            score = float(trainer.callback_metrics[self.monitor])
+            if self._is_better(score):
+                self.best_score, self.best_epoch = score, trainer.current_epoch
+                self._save(trainer, "best.ckpt")
+        elif trainer.fit_loop.epoch_loop._should_check_val_epoch():
+            known = sorted(name for name in trainer.callback_metrics if name.startswith(("val/", "train/")))
+            raise ArgumentError("monitor", self.monitor, f"one of {', '.join(known)}")
+        self._save(trainer, "last.ckpt")
+        self._stop_if_told(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
+        number = trainer.strategy.broadcast(self._signal) if trainer.world_size > 1 else self._signal
+        if number is not None:
+            raise Interrupted(number)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def _is_better(self, score: float) -> bool:
+        if self.best_score is None:
+            return True
+        return score > self.best_score if self.mode == "max" else score < self.best_score
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        trainer.save_checkpoint(self.folder / name)
+        self._saved_at = time.monotonic()
+
+
+def metric_mode(name: str) -> str:
+    """`min` for losses and errors, `max` for all other metrics."""
+    return "min" if name.split("/")[-1].startswith(("loss", "mse")) else "max"

@@ -1,0 +1,46 @@
+"""TensorBoard: events in the run folder itself, hyper-parameters once, at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.tensorboard.summary import hparams
+
+from deblur.metrics import NAMES
+
+
+class RunLogger(TensorBoardLogger):
+    """Lightning's TensorBoard logger that writes into the run folder and nothing but events.
+
+    Args:
+        folder: the run folder.
+        purge_step: events of this step and later, of an interrupted run, are void.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
+
+    @rank_zero_only
+    def save(self) -> None:
+        self.experiment.flush()
+
+    @rank_zero_only
+    def log_summary(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """One row of the HParams tab: the same metric keys in every run, no value but numbers and words."""
+        row = {f"test/{name}": float(metrics.get(f"test/{name}", 0.0)) for name in NAMES}
+        writer = self.experiment._get_file_writer()
+        for summary in hparams(dict(settings), row):
+            writer.add_summary(summary)
+
+
+def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """All scalars of a run as (step, value) pairs by name, without what a resumed run replaced."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

@@ -1,0 +1,146 @@
+"""The LightningModule: network, loss, optimiser, schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from deblur.build import build, constructor_parameters, find_class
+from deblur.data.pairs import Pairs
+from deblur.errors import ArgumentError, UsageError, check_flag
+from deblur.seeding import seed_of
+from deblur.metrics import RestorationMetrics
+
+
+class Diverged(Exception):
+    """The loss is no longer a number."""
+
+
+class DeblurModule(LightningModule):
+    """A deblurring network and how it is trained.
+
+    Its hyper-parameters are the plain configs of its parts, so a checkpoint needs nothing else to be opened:
+    `DeblurModule.load_from_checkpoint(path)`.
+
+    Args:
+        model, loss, optimizer, scheduler: configs, each a mapping with a `_target_` and its arguments. The optimiser's
+            lacks the parameters, the scheduler is a function from progress in [0, 1] to the factor of the rate.
+        seed: of the network's own randomness in training (dropout).
+        channels_last: keep the network's tensors with the channels innermost; the same results, faster convolutions.
+
+    Raises:
+        UsageError: a config is refused.
+    """
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        loss: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        scheduler: Mapping[str, Any],
+        seed: int = 0,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = build(model, "model")
+        if not isinstance(self.network, torch.nn.Module):
+            raise UsageError(f"model._target_={model['_target_']}: must be an nn.Module")
+        self.loss = build(loss, "loss")
+        self.schedule = build(scheduler, "scheduler")
+        if check_flag("channels_last", channels_last):
+            self.network.to(memory_format=torch.channels_last)
+        self.metrics = RestorationMetrics()
+        self.loss_sum = 0.0  # of the epoch so far, and over how many batches: saved, so that a resumed run shows it all
+        self.loss_count = 0
+        self._configure_optimizer()  # refuses wrong settings now rather than when training starts
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        """The restored images, (B, C, H, W), not clamped."""
+        if self.hparams.channels_last:
+            blurred = blurred.contiguous(memory_format=torch.channels_last)
+        return self.network(blurred)
+
+    def on_train_epoch_start(self) -> None:
+        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:  # else resumed within the epoch
+            self.loss_sum, self.loss_count = 0.0, 0
+
+    def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
+        # A function of the batch, like the blur: a resumed run need not restore any generator's state.
+        torch.manual_seed(seed_of("network", self.hparams.seed, self.global_rank, self.current_epoch, batch_idx))
+
+    def training_step(self, batch: Pairs, batch_idx: int) -> Tensor:
+        loss = self.loss(self(batch.blurred), batch.sharp)
+        self.loss_sum += loss.detach()
+        self.loss_count += 1
+        if loss.device.type == "cpu":
+            self.check_loss()
+        return loss
+
+    def check_loss(self) -> None:
+        """Stops the training if any loss of this epoch was not finite (on a GPU this waits for its work to end).
+
+        Raises:
+            Diverged: it was not.
+        """
+        if self.loss_count and not math.isfinite(float(self.loss_sum)):
+            raise Diverged(
+                f"the loss is no longer a number (epoch {self.current_epoch}, step {self.global_step}); "
+                f"lower optimizer.lr ({self.hparams.optimizer['lr']}) or set trainer.gradient_clip_val"
+            )
+
+    def on_train_epoch_end(self) -> None:
+        self.check_loss()
+        self.log("train/loss", float(self.loss_sum) / max(self.loss_count, 1), sync_dist=True)
+
+    def validation_step(self, batch: Pairs, batch_idx: int) -> Tensor:
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Pairs, batch_idx: int) -> Tensor:
+        return self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self._configure_optimizer()
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise UsageError("trainer.max_epochs=-1: must be a number of epochs; the learning rate's schedule needs it")
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule(min(step / max(steps, 1), 1.0))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["epoch_loss"] = (float(self.loss_sum), self.loss_count)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.loss_sum, self.loss_count = checkpoint.get("epoch_loss", (0.0, 0))
+
+    def _evaluate(self, batch: Pairs) -> Tensor:
+        restored = self(batch.blurred)
+        self.metrics.update(restored, batch.blurred, batch.sharp)
+        return restored
+
+    def _log_metrics(self, split: str) -> None:
+        means = self.metrics.compute()
+        self.metrics.reset()
+        self.log_dict({f"{split}/{name}": value for name, value in means.items()}, sync_dist=True)
+
+    def _configure_optimizer(self) -> torch.optim.Optimizer:
+        config = dict(self.hparams.optimizer)
+        cls = find_class(config, "optimizer")
+        if not issubclass(cls, torch.optim.Optimizer):
+            raise UsageError(f"optimizer._target_={config['_target_']}: must be a torch.optim.Optimizer")
+        if "lr" not in config and constructor_parameters(cls)["lr"].default is None:
+            raise ArgumentError("lr", None, "a number")
+        return build(config, "optimizer", params=list(self.network.parameters()))

@@ -1,0 +1,55 @@
+"""The same few images, restored after every validation, for the dashboard and the run's figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from deblur.data.pairs import Pairs
+from deblur.figures import panel
+
+_IMAGES = 8
+
+
+class Panels(Callback):
+    """Logs one picture per validation: sharp, blurred, restored, error and PSF of the same images each time.
+
+    Attributes:
+        tested: the first pairs of the test and their restored images, for the run's figures.
+    """
+
+    def __init__(self) -> None:
+        self.tested: tuple[Pairs, Tensor] | None = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Pairs,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx == 0 and trainer.is_global_zero and trainer.logger is not None:
+            pairs, restored = _first(batch, outputs)
+            picture = panel(pairs, restored)
+            trainer.logger.experiment.add_image("val/restorations", picture, trainer.global_step, dataformats="HWC")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Pairs,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx == 0 and trainer.is_global_zero:
+            self.tested = _first(batch, outputs)
+
+
+def _first(batch: Pairs, restored: Tensor) -> tuple[Pairs, Tensor]:
+    pairs = Pairs(batch.sharp[:_IMAGES].cpu(), batch.blurred[:_IMAGES].cpu(), batch.motion[:_IMAGES].to("cpu"))
+    return pairs, restored[:_IMAGES].float().cpu()

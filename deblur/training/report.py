@@ -1,0 +1,58 @@
+"""What is said and drawn when a training has ended."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from deblur.figures import draw_curves, draw_restorations
+from deblur.training.logger import read_history
+from deblur.training.panels import Panels
+from deblur.training.run import Run
+
+_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "deblur")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what the results depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def print_results(console: Console, run: Run, results: Mapping[str, Any], data: str) -> None:
+    """Print the one table of a training: blurred, restored, gain; where the run lies and how to look at it."""
+    metrics = results["metrics"]
+    table = Table(title=f"Test on {data}", title_justify="left")
+    for column in ("", "blurred", "restored", "gain"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, unit, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 4), ("mse", "MSE", 6)):
+        restored, blurred = metrics[f"test/{name}"], metrics[f"test/{name}_blurred"]
+        table.add_row(unit, f"{blurred:.{digits}f}", f"{restored:.{digits}f}", f"{restored - blurred:+.{digits}f}")
+    console.print(table)
+    speed = results.get("images_per_second")
+    console.print(
+        f"{results['parameters']:,} parameters"
+        + (f", {speed:,.0f} training images/s" if speed else "")
+        + f", {results['seconds']:.0f} s in all",
+        highlight=False,
+    )
+    console.print(f"run: {run.path}", highlight=False, soft_wrap=True)
+    console.print(f"look at it: tensorboard --logdir {shlex.quote(str(run.path))}", highlight=False, soft_wrap=True)
+
+
+def draw_figures(run: Run, panels: Panels, name: str) -> None:
+    """Write the run's figures of restored test images and of the training."""
+    if panels.tested is not None:
+        draw_restorations(run.figures / "restorations.png", *panels.tested, title=f"{name}: first test images")
+    draw_curves(run.figures / "curves.png", read_history(run.path), title=f"{name}: training")

@@ -1,0 +1,165 @@
+"""The settings of a run: those that were typed, those that a run was saved with, and what may differ on resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from deblur.errors import (
+    ArgumentError,
+    UsageError,
+    check_flag,
+    check_integer,
+    check_number,
+    nearest,
+    shown,
+)
+from deblur.training.run import Run
+
+# Settings beside those of constructors: (name, check).
+TOP_LEVEL = (
+    "name",
+    "blur",
+    "data",
+    "model",
+    "module",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "checkpoint",
+    "early_stopping",
+    "ema",
+    "seed",
+    "resume",
+    "init",
+    "allow",
+    "output_root",
+    "sweep",
+)
+_SECTIONS = {
+    "checkpoint": ("monitor", "every_minutes"),
+    "early_stopping": ("patience", "min_delta"),
+    "ema": ("decay",),
+    "sweep": ("name",),
+}
+
+MAY_DIFFER = (
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.log_every_n_steps",
+    "trainer.enable_progress_bar",
+    "trainer.profiler",
+    "checkpoint.every_minutes",
+)
+_DEVICE = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+
+
+@contextmanager
+def section(path: str) -> Iterator[None]:
+    """Within the block, what a constructor refuses is an error of the config's section."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise UsageError(f"{path}.{error}" if path else str(error)) from error
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuses what no constructor will see: unknown sections and the values outside of them.
+
+    Raises:
+        UsageError: a key is unknown or a value refused.
+    """
+    for key, value in settings.items():
+        if key not in TOP_LEVEL:
+            raise UsageError(
+                f"{key}={shown(value)}: no such key{nearest(key, TOP_LEVEL)}; there are " + ", ".join(TOP_LEVEL)
+            )
+    for name in ("blur", "data", "model", "module", "loss", "optimizer", "scheduler", "trainer", *_SECTIONS):
+        if not isinstance(settings.get(name), Mapping):
+            raise UsageError(
+                f"{name}={shown(settings.get(name))}: must be a section, or one of the options in configs/{name}"
+            )
+    for name, known in _SECTIONS.items():
+        for key, value in settings[name].items():
+            if key not in known:
+                raise UsageError(
+                    f"{name}.{key}={shown(value)}: no such key{nearest(key, known)}; there are {', '.join(known)}"
+                )
+    with section(""):
+        check_integer("seed", settings["seed"], low=0)
+        for key in ("name", "output_root"):
+            if not isinstance(settings[key], str) or not settings[key]:
+                raise ArgumentError(key, settings[key], "a name")
+        packages = settings["allow"]
+        if not isinstance(packages, list) or not all(isinstance(package, str) for package in packages):
+            raise ArgumentError("allow", packages, "a list of packages")
+    with section("early_stopping"):
+        if settings["early_stopping"]["patience"] is not None:
+            check_integer("patience", settings["early_stopping"]["patience"], low=1)
+        check_number("min_delta", settings["early_stopping"]["min_delta"], low=0.0)
+    with section("ema"):
+        if settings["ema"]["decay"] is not None:
+            check_number("decay", settings["ema"]["decay"], low=0.0, high=1.0)
+    with section("module"):
+        check_flag("channels_last", settings["module"].get("channels_last", True))
+
+
+def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """The saved settings of a run with what may differ replaced by what was typed.
+
+    Args:
+        run: the run to continue.
+        composed: the settings of this command, resolved.
+        typed: this command's overrides, as Hydra keeps them.
+
+    Raises:
+        UsageError: something else was typed.
+    """
+    settings = run.config()
+    check_settings(settings)
+    for override in typed:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in ("resume", "allow"):
+            continue
+        if key != "trainer" and key not in MAY_DIFFER:
+            raise UsageError(
+                f"{key}={value}: a resumed run keeps its settings; what may differ: trainer, {', '.join(MAY_DIFFER)}"
+            )
+        for name in _DEVICE if key == "trainer" else (key,):
+            part, _, leaf = name.partition(".")
+            if leaf in composed[part]:
+                settings[part][leaf] = composed[part][leaf]
+    return settings
+
+
+def summary_of(settings: Mapping[str, Any], data_source: str, parameters: int) -> dict[str, Any]:
+    """The settings that matter as plain numbers and words, the same keys for every run: a row of the HParams tab."""
+    names = {
+        "model": settings["name"],
+        "parameters": parameters,
+        "blur": settings["blur"]["_target_"].rpartition(".")[2],
+        "blur.length": settings["blur"].get("length"),
+        "blur.noise": settings["blur"].get("noise"),
+        "blur.registration": settings["blur"].get("registration"),
+        "data": settings["data"]["_target_"].rpartition(".")[2],
+        "data.source": data_source,
+        "data.batch_size": settings["data"].get("batch_size"),
+        "loss": settings["loss"]["_target_"].rpartition(".")[2],
+        "optimizer": settings["optimizer"]["_target_"].rpartition(".")[2],
+        "optimizer.lr": settings["optimizer"].get("lr"),
+        "scheduler": settings["scheduler"]["_target_"].rpartition(".")[2],
+        "ema.decay": settings["ema"]["decay"],
+        "trainer.max_epochs": settings["trainer"].get("max_epochs"),
+        "trainer.precision": settings["trainer"].get("precision"),
+        "seed": settings["seed"],
+    }
+    return {
+        name: value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
+        for name, value in names.items()
+    }

