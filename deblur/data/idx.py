@@ -22,9 +22,8 @@ def read_idx(path: Path) -> Tensor:
         ValueError: the file is no IDX file of unsigned bytes, or not as long as its header says.
         OSError: it cannot be read.
     """
-    opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
     try:
-        with opened as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
                 raise ValueError("is no IDX file of unsigned bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -104,5 +105,5 @@ class EvaluationLoader:
     def __iter__(self) -> Iterator[Pairs]:
         start, stop = self._bounds
         edges = [start + (stop - start) * i // len(self) for i in range(len(self) + 1)]
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in pairwise(edges):
             yield self.pairs[low:high]

@@ -39,7 +39,7 @@ class DeblurDataModule(LightningDataModule):
         ArgumentError: an argument is out of its range.
     """
 
-    def __init__(self, blur: Blur, *, seed: int = 0, batch_size: int = 256, eval_seed: int = 0) -> None:
+    def __init__(self, blur: Blur, *, seed: int = 0, batch_size: int = 128, eval_seed: int = 0) -> None:
         super().__init__()
         self.blur, self.seed = blur, seed
         self.batch_size = check_integer("batch_size", batch_size, low=1)
@@ -62,6 +62,11 @@ class DeblurDataModule(LightningDataModule):
         if self._images is None:
             self._images = self.load()
         return self._images
+
+    @property
+    def origin(self) -> str:
+        """What the images are, in words."""
+        return self.images.source
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -29,6 +29,15 @@ class RunLogger(TensorBoardLogger):
         self.experiment.flush()
 
     @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()  # Lightning calls this after fitting and after testing: the file stays open for what follows
+
+    @rank_zero_only
+    def close(self) -> None:
+        """End the event file."""
+        self.experiment.close()
+
+    @rank_zero_only
     def log_summary(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """One row of the HParams tab: the same metric keys in every run, no value but numbers and words."""
         row = {f"test/{name}": float(metrics.get(f"test/{name}", 0.0)) for name in NAMES}

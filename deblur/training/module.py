@@ -13,8 +13,8 @@ from torch import Tensor
 from deblur.build import build, constructor_parameters, find_class
 from deblur.data.pairs import Pairs
 from deblur.errors import ArgumentError, UsageError, check_flag
-from deblur.seeding import seed_of
 from deblur.metrics import RestorationMetrics
+from deblur.seeding import seed_of
 
 
 class Diverged(Exception):

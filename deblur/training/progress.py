@@ -63,15 +63,16 @@ class ProgressLine(Callback):
     Args:
         console: where to draw the bar.
         throughput: what knows the speed.
+        enabled: whether to draw the bar.
     """
 
-    def __init__(self, console: Console, throughput: Throughput) -> None:
-        self.console, self.throughput = console, throughput
+    def __init__(self, console: Console, throughput: Throughput, enabled: bool) -> None:
+        self.console, self.throughput, self.enabled = console, throughput, enabled
         self._progress: Progress | None = None
         self._shown = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not (trainer.is_global_zero and self.console.is_terminal):
+        if not (trainer.is_global_zero and self.enabled):
             return
         self._progress = Progress(
             TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""The settings of a run: those that were typed, those that a run was saved with, and what may differ on resuming."""
+"""The settings of a run: those that were typed, those it was saved with, and what may differ on resuming."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SECTIONS = {
     "checkpoint": ("monitor", "every_minutes"),
     "early_stopping": ("patience", "min_delta"),
     "ema": ("decay",),
-    "sweep": ("name",),
+    "sweep": ("name", "job"),
 }
 
 MAY_DIFFER = (
@@ -138,7 +138,7 @@ def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]
     return settings
 
 
-def summary_of(settings: Mapping[str, Any], data_source: str, parameters: int) -> dict[str, Any]:
+def summary_of(settings: Mapping[str, Any], parameters: int) -> dict[str, Any]:
     """The settings that matter as plain numbers and words, the same keys for every run: a row of the HParams tab."""
     names = {
         "model": settings["name"],
@@ -148,7 +148,7 @@ def summary_of(settings: Mapping[str, Any], data_source: str, parameters: int) -
         "blur.noise": settings["blur"].get("noise"),
         "blur.registration": settings["blur"].get("registration"),
         "data": settings["data"]["_target_"].rpartition(".")[2],
-        "data.source": data_source,
+        "data.source": settings["data"]["source"],
         "data.batch_size": settings["data"].get("batch_size"),
         "loss": settings["loss"]["_target_"].rpartition(".")[2],
         "optimizer": settings["optimizer"]["_target_"].rpartition(".")[2],

