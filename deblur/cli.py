@@ -50,14 +50,19 @@ def door(config_name: str, task: str) -> None:
 
 
 def _run(config_name: str, task: str) -> int:
-    codes = [0]
+    ended: list[int | Exception] = [0]
 
     def job(config: DictConfig) -> None:
         prepare_logging()
-        codes[0] = call(task, plain(config), list(HydraConfig.get().overrides.task))
+        try:
+            ended[0] = call(task, plain(config), list(HydraConfig.get().overrides.task))
+        except (UsageError, OmegaConfBaseException) as error:
+            ended[0] = error  # raised below: Hydra would print a line of its own
 
     hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)()
-    return codes[0]
+    if isinstance(ended[0], Exception):
+        raise ended[0]
+    return ended[0]
 
 
 def call(task: str, *arguments: Any) -> int:
@@ -139,7 +144,7 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str]) -> str
                 f"{group} is one of {', '.join(error.options)}"
             )
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value: {shown(error.message)}"
+        return f"{error.override}: cannot be read as key=value: {shown(error.message.partition(chr(10))[0])}"
     if isinstance(error, ConfigCompositionException):
         for argument in arguments:
             key = argument.lstrip("+~").partition("=")[0].partition("@")[0]
@@ -162,9 +167,8 @@ def _no_such_key(key: str, config_name: str, arguments: Sequence[str]) -> str | 
     known = [str(name) for name in section if name not in ("_target_", "hydra")]
     if leaf in known:
         return None
-    everywhere = [
-        f"{top}.{name}" for top, values in config.items() if isinstance(values, DictConfig) for name in values
-    ]
+    sections = OmegaConf.to_container(config, resolve=False).items()
+    everywhere = [f"{top}.{name}" for top, values in sections if isinstance(values, Mapping) for name in values]
     hint = nearest(leaf, known) or nearest(key, everywhere)
     return f"no such key{hint}; {parent or 'the config'} has {', '.join(known)}"
 

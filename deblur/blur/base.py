@@ -143,7 +143,7 @@ class PathBlur(Blur):
             longest = (min(image_size) - 1) // 2 * (2 if self.registration == "centroid" else 1)
             raise ArgumentError(
                 "length",
-                self.length[0] if self.length[0] == self.length[1] else self.length,
+                f"{self.length[0]:g}" if self.length[0] == self.length[1] else list(self.length),
                 f"at most {longest} for images of {image_size[0]}x{image_size[1]} pixels "
                 f"with registration {self.registration}",
             )

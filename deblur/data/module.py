@@ -47,6 +47,8 @@ class DeblurDataModule(LightningDataModule):
         self._images: Images | None = None
         self._evaluation: dict[str, EvaluationPairs] = {}
         self._training: TrainingPairs | None = None
+        self._loader: TrainingLoader | None = None
+        self._resume_at: dict[str, Any] | None = None
 
     @abstractmethod
     def load(self) -> Images:
@@ -86,6 +88,9 @@ class DeblurDataModule(LightningDataModule):
             self.images.train, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size
         )
         self._training = TrainingPairs(self.blur, seed=self.seed, rank=rank, batch_size=loader.batch_size)
+        self._loader = loader
+        if self._resume_at is not None:
+            loader.load_state_dict(self._resume_at)
         return loader
 
     def val_dataloader(self) -> EvaluationLoader:
@@ -93,6 +98,16 @@ class DeblurDataModule(LightningDataModule):
 
     def test_dataloader(self) -> EvaluationLoader:
         return self._evaluation_loader("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far into which epoch the training is; Lightning saves it with each checkpoint."""
+        return {} if self._loader is None else self._loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue there. (Lightning restores loaders itself, but not those it made before it read the checkpoint.)"""
+        self._resume_at = state or None
+        if self._loader is not None and self._resume_at is not None:
+            self._loader.load_state_dict(self._resume_at)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, TrainingBatch):

@@ -14,7 +14,8 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from deblur.errors import ArgumentError, UsageError, check_number
+from deblur.errors import UsageError, check_choice, check_number
+from deblur.metrics import NAMES
 
 _DDP_CHECK_EVERY = 50  # batches between agreements of several processes on whether it is time to save
 
@@ -78,7 +79,7 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(self, monitor: str = "val/psnr", every_minutes: float = 10.0) -> None:
-        self.monitor = monitor
+        self.monitor = check_choice("monitor", monitor, [f"val/{name}" for name in NAMES] + ["train/loss"])
         self.every_seconds = 60 * check_number("every_minutes", every_minutes, low=0.0)
         self.best_score: float | None = None
         self.best_epoch: int | None = None
@@ -124,9 +125,6 @@ class RunCheckpoint(Checkpoint):
             if self._is_better(score):
                 self.best_score, self.best_epoch = score, trainer.current_epoch
                 self._save(trainer, "best.ckpt")
-        elif trainer.fit_loop.epoch_loop._should_check_val_epoch():
-            known = sorted(name for name in trainer.callback_metrics if name.startswith(("val/", "train/")))
-            raise ArgumentError("monitor", self.monitor, f"one of {', '.join(known)}")
         self._save(trainer, "last.ckpt")
         self._stop_if_told(trainer)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -123,6 +125,11 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
                 check(name, value)
             except ArgumentError as error:
                 raise UsageError(f"trainer.{error}") from error
+    if settings.get("accelerator") == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        most = max(os.cpu_count() or 1, 2)
+        devices = settings.get("devices")
+        if str(devices).isdigit() and int(devices) > most:
+            raise UsageError(f"trainer.devices={devices}: must be at most {most} processes on this machine's cores")
     make_trainer({**settings, "profiler": None}, callbacks=[], logger=None)
 
 
