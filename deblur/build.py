@@ -103,10 +103,14 @@ def _import(target: str, path: str) -> Any:
             raise UsageError(f"{path}._target_={target}: cannot be imported: {error}") from error
         for part in parts[split:]:
             if not hasattr(found, part):
-                raise UsageError(f"{path}._target_={target}: {name} has no {part}{nearest(part, dir(found))}")
+                raise UsageError(f"{path}._target_={target}: {name} has no {part}{nearest(part, _classes(found))}")
             found = getattr(found, part)
         return found
     raise UsageError(f"{path}._target_={target}: there is no package {parts[0]}")
+
+
+def _classes(module: Any) -> list[str]:
+    return [name for name in dir(module) if isinstance(getattr(module, name), type)]
 
 
 def _build_nested(value: Any, path: str) -> Any:

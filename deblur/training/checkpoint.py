@@ -100,8 +100,12 @@ class RunCheckpoint(Checkpoint):
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_if_told(trainer)  # the epoch before was saved at its end, and is logged by now
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore_handlers()
+        self._stop_if_told(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
@@ -126,7 +130,6 @@ class RunCheckpoint(Checkpoint):
                 self.best_score, self.best_epoch = score, trainer.current_epoch
                 self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
-        self._stop_if_told(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_epoch": self.best_epoch}

@@ -93,12 +93,13 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
         if settings["init"] is not None and composed["resume"] is None:
             _load_weights(plan.module, str(settings["init"]))
         resume_from = run.last if run is not None and run.last.is_file() else None
-        if rank_zero_only.rank == 0:
-            run = run or _new_run(settings)
-            run.lock()
-            stack.callback(run.unlock)
-            os.environ[_RUN_VARIABLE] = str(run.path.resolve())
-            stack.callback(os.environ.pop, _RUN_VARIABLE)
+        if rank_zero_only.rank != 0:
+            return _execute(plan, None, resume_from, started)
+        run = run or _new_run(settings)
+        run.lock()
+        stack.callback(run.unlock)
+        os.environ[_RUN_VARIABLE] = str(run.path.resolve())
+        stack.callback(os.environ.pop, _RUN_VARIABLE)
         return _execute(plan, run, resume_from, started)
 
 
@@ -247,7 +248,7 @@ def _conclude(
     changes: dict[str, Any] = {
         "status": "finished",
         "metrics": metrics,
-        "seconds": run.results()["seconds"] + time.perf_counter() - started,
+        "seconds": run.results().get("seconds", 0.0) + time.perf_counter() - started,
     }
     if throughput.images_per_second is not None:
         changes["images_per_second"] = throughput.images_per_second

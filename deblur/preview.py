@@ -1,0 +1,77 @@
+"""A picture of a blur, and its fixed pairs as a file, without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deblur.build import EVERYTHING, build, trusting
+from deblur.data.module import DeblurDataModule
+from deblur.errors import UsageError, check_choice, check_integer, nearest, shown
+from deblur.figures import draw_blur
+from deblur.training.settings import section
+
+_KEYS = ("blur", "data", "split", "count", "output", "pairs")
+
+
+def preview(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
+    """Write a picture of trajectories, PSFs and blurred images, and the fixed pairs if asked; returns 0.
+
+    Raises:
+        UsageError: a setting is refused, or a file cannot be written.
+    """
+    for key, value in settings.items():
+        if key not in _KEYS:
+            raise UsageError(f"{key}={shown(value)}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+    with section(""):
+        split = check_choice("split", settings["split"], ("val", "test"))
+        count = check_integer("count", settings["count"], low=1, high=64)
+    with trusting(EVERYTHING):
+        blur = build(settings["blur"], "blur")
+        data: DeblurDataModule = build(settings["data"], "data", blur=blur)
+    with section("data"):
+        pairs = data.evaluation_pairs(split)
+    with section("blur"):
+        shown_pairs = pairs[: min(count, len(pairs))]
+    output = _parent_made(str(settings["output"]), "output")
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"output={output}: must be a .png file")
+    title = f"{type(blur).__name__} on {len(shown_pairs.sharp)} {split} images ({data.origin})"
+    draw_blur(output, shown_pairs, title)
+    print(f"picture: {output}")
+    if settings["pairs"] is not None:
+        file = _parent_made(str(settings["pairs"]), "pairs")
+        if file.suffix != ".npz":
+            raise UsageError(f"pairs={file}: must be a .npz file")
+        _write_pairs(file, data, split)
+        print(f"pairs: {file} (sharp, blurred, psf of all {len(pairs):,} {split} images)")
+    return 0
+
+
+def _write_pairs(file: Path, data: DeblurDataModule, split: str) -> None:
+    """Write sharp and blurred (N, C, H, W) float32 in [0, 1] and psf (N, 1, K, K), under a temporary name first."""
+    pairs = data.evaluation_pairs(split)
+    everything = pairs[: len(pairs)]
+    temporary = file.with_name(f".{file.name}")
+    with temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            sharp=everything.sharp.numpy(),
+            blurred=everything.blurred.numpy(),
+            psf=everything.motion.psf.numpy(),
+        )
+    temporary.replace(file)
+
+
+def _parent_made(path: str, key: str) -> Path:
+    file = Path(path).expanduser()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{key}={path}: its folder cannot be made ({error.strerror})") from error
+    if file.is_dir():
+        raise UsageError(f"{key}={path}: must be a file, this is a folder")
+    return file

@@ -1,0 +1,66 @@
+"""The trained network of any run, ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from deblur.build import trusting
+from deblur.errors import UsageError, shown
+from deblur.training.checkpoint import read_checkpoint
+from deblur.training.module import DeblurModule
+from deblur.training.run import Run
+
+
+class Restorer(nn.Module):
+    """A trained network in evaluation mode.
+
+    Args:
+        network: from blurred to restored images.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, blurred: Tensor) -> Tensor:
+        """The restored images, (B, C, H, W) in [0, 1], of blurred ones in [0, 1]."""
+        return self.network(blurred).clamp(0, 1)
+
+
+def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
+    """The trained network of a run, on the CPU, in evaluation mode: blurred (B, C, H, W) in [0, 1] to restored.
+
+    Runs no code that the run names, but for classes of `deblur`, modules of `torch.nn` and optimisers of
+    `torch.optim`.
+
+    Args:
+        run: a run folder (its best checkpoint is taken) or a checkpoint file.
+        allow: further packages whose classes the run may name.
+
+    Raises:
+        UsageError: there is no run, its checkpoint is damaged, or names something that is not allowed.
+
+    Example:
+        network = deblur.load("outputs/unet/2026-11-23_18-30-12")
+        restored = network(blurred)
+    """
+    file = Path(run).expanduser()
+    if not file.is_file():
+        file = Run.open(str(run), "run").best
+    checkpoint = read_checkpoint(file)
+    settings = checkpoint.get("hyper_parameters")
+    if not isinstance(settings, dict):
+        raise UsageError(f"{file}: is no checkpoint of a run")
+    with trusting(*allow):
+        try:
+            module = DeblurModule(**settings)
+            module.load_state_dict(checkpoint["state_dict"])
+        except (TypeError, RuntimeError) as error:
+            raise UsageError(f"{file}: its weights do not fit its settings: {shown(error)}") from error
+    return Restorer(module.network)

@@ -1,0 +1,117 @@
+"""The command line: help and configs without torch, paths as typed, sweeps, the preview."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from deblur.cli import is_sweep, quote_path
+from tests.conftest import ROOT, TINY
+
+_WITHOUT_TORCH = """
+import atexit, os, runpy, sys
+@atexit.register
+def check():
+    if "torch" in sys.modules:
+        os._exit(77)
+sys.argv = ["train.py", *sys.argv[1:]]
+runpy.run_path({door!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--help"], ["model: cnn, mlp, unet", "blur.length", "trainer.max_epochs", "resume="]),
+        (["--cfg", "job"], ["length: 9", "_target_: deblur.models.UNet", "max_epochs"]),
+    ],
+    ids=["help", "cfg"],
+)
+def test_help_and_config_are_shown_without_importing_torch(tmp_path, arguments, said):
+    program = _WITHOUT_TORCH.format(door=str(ROOT / "train.py"))
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    for words in said:
+        assert words in ended.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "quoted"),
+    [
+        ("resume=outputs/sweeps/a/model=mlp", "resume='outputs/sweeps/a/model=mlp'"),
+        ("data.root=/my data/it's", "data.root='/my data/it\\'s'"),
+        ("init='already'", "init='already'"),
+        ("resume=null", "resume=null"),
+        ("blur.length=9", "blur.length=9"),
+        ("+init=${HOME}", "+init='\\${HOME}'"),
+    ],
+)
+def test_paths_are_taken_as_typed(typed, quoted):
+    assert quote_path(typed) == quoted
+
+
+def test_commas_separate_paths_only_in_a_sweep():
+    assert quote_path("init=a,b") == "init='a,b'"
+    assert quote_path("init=a,b", sweep=True) == "init='a','b'"
+
+
+def test_a_sweep_is_told_from_questions_about_it():
+    assert is_sweep(["train.py", "seed=1,2", "-m"])
+    assert is_sweep(["train.py", "--multirun", "seed=1,2"])
+    assert not is_sweep(["train.py", "seed=1"])
+    assert not is_sweep(["train.py", "-m", "seed=1,2", "--cfg", "job"])
+
+
+def test_a_data_root_with_odd_characters_is_used_as_typed(door, tmp_path, tiny_root):
+    odd = tmp_path / "it's [my], data=1 ü"
+    odd.symlink_to(tiny_root)
+    ended = door(*TINY, f"data.root={odd}")
+    assert ended.code == 0, ended.err
+
+
+def test_a_sweep_makes_a_run_for_each_combination_in_one_folder(door, tmp_path):
+    ended = door(*TINY, "-m", "model.depth=2,3", "seed=0,1", "sweep.name=mine", "trainer.max_epochs=1")
+    assert ended.code == 0, ended.err
+    runs = {path.parent.name for path in tmp_path.glob("outputs/sweeps/mine/*/results.json")}
+    assert runs == {f"model.depth={depth}_seed={seed}" for depth in (2, 3) for seed in (0, 1)}
+    for run in runs:
+        assert json.loads((tmp_path / f"outputs/sweeps/mine/{run}/results.json").read_text())["status"] == "finished"
+    assert "tensorboard --logdir" in ended.err
+
+
+def test_a_sweeps_job_that_fails_leaves_the_others_alone(door, tmp_path):
+    # Length 14 fits the digits with registration centroid, not with start: wrong only together.
+    ended = door(*TINY, "-m", "blur.length=5,14", "blur.registration=centroid,start", "trainer.max_epochs=1")
+    assert ended.code == 1
+    assert "blur.length=14_blur.registration=start failed: blur.length=14" in ended.err
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/checkpoints/best.ckpt"))) == 3
+
+
+def test_the_preview_draws_a_blur_and_writes_its_pairs(door, tmp_path):
+    ended = door(
+        "data.val_size=40", "pairs=a/pairs.npz", "output=a/blur.png", config="preview", task="deblur.preview:preview"
+    )
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "a/blur.png").read_bytes().startswith(b"\x89PNG")
+    pairs = np.load(tmp_path / "a/pairs.npz")
+    assert pairs["sharp"].shape == pairs["blurred"].shape == (40, 1, 28, 28)
+    assert pairs["psf"].sum(axis=(1, 2, 3)) == pytest.approx(np.ones(40), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [("blur.length=-1", "blur.length=-1"), ("split=train", "val, test"), ("output=x.gif", ".png"), ("+foo=1", "foo=1")],
+)
+def test_a_wrong_preview_is_one_line(door, tmp_path, argument, said):
+    ended = door("data.val_size=40", argument, config="preview", task="deblur.preview:preview")
+    assert ended.code == 2
+    assert len(ended.err.strip().splitlines()) == 1
+    assert said in ended.err
+    assert list(tmp_path.iterdir()) == []

