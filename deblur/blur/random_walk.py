@@ -18,12 +18,7 @@ class Walk(Motion):
     """The motion of a random walk; its PSF, that of an infinite image, is worked out when it is asked for."""
 
     def __init__(self, trajectory: Tensor, noise: Tensor, step: float) -> None:
-        object.__setattr__(self, "trajectory", trajectory)
-        object.__setattr__(self, "noise", noise)
-        object.__setattr__(self, "step", step)
-
-    def __len__(self) -> int:
-        return len(self.trajectory)
+        self.trajectory, self.noise, self.step = trajectory, noise, step
 
     def __getitem__(self, index: Tensor | slice) -> Walk:
         return Walk(self.trajectory[index], self.noise[index], self.step)

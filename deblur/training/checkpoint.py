@@ -93,8 +93,10 @@ class RunCheckpoint(Checkpoint):
         """Whether the `max` or the `min` of the metric is best."""
         return metric_mode(self.monitor)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))  # only the first process has made it
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         self._saved_at = time.monotonic()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

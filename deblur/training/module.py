@@ -58,19 +58,19 @@ class DeblurModule(LightningModule):
         self.metrics = RestorationMetrics()
         self.loss_sum = 0.0  # of the epoch so far, and over how many batches: saved, so that a resumed run shows it all
         self.loss_count = 0
-        self._configure_optimizer()  # refuses wrong settings now rather than when training starts
+        self._configure_optimizer({})  # refuses wrong settings now rather than when training starts
 
     def forward(self, blurred: Tensor) -> Tensor:
         """The restored images, (B, C, H, W), not clamped."""
+        if not torch.is_autocast_enabled(blurred.device.type):
+            blurred = blurred.to(next(self.network.parameters()).dtype)  # all of the network is of trainer.precision
         if self.hparams.channels_last:
             blurred = blurred.contiguous(memory_format=torch.channels_last)
         return self.network(blurred)
 
-    def on_train_epoch_start(self) -> None:
-        if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:  # else resumed within the epoch
-            self.loss_sum, self.loss_count = 0.0, 0
-
     def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self.loss_sum, self.loss_count = 0.0, 0
         # A function of the batch, like the blur: a resumed run need not restore any generator's state.
         torch.manual_seed(seed_of("network", self.hparams.seed, self.global_rank, self.current_epoch, batch_idx))
 
@@ -111,7 +111,9 @@ class DeblurModule(LightningModule):
         self._log_metrics("test")
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self._configure_optimizer()
+        # A fused optimiser would undo the scaling of float16's gradients itself, after they are clipped.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = self._configure_optimizer({"fused": False} if scaled and "fused" in self.hparams.optimizer else {})
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise UsageError("trainer.max_epochs=-1: must be a number of epochs; the learning rate's schedule needs it")
@@ -119,6 +121,18 @@ class DeblurModule(LightningModule):
             optimizer, lambda step: self.schedule(min(step / max(steps, 1), 1.0))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Lightning refuses to clip for fused optimisers under any mixed precision; only a scaler would be in the way.
+        if gradient_clip_val and gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(self.network.parameters(), gradient_clip_val)
+        elif gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["epoch_loss"] = (float(self.loss_sum), self.loss_count)
@@ -136,8 +150,8 @@ class DeblurModule(LightningModule):
         self.metrics.reset()
         self.log_dict({f"{split}/{name}": value for name, value in means.items()}, sync_dist=True)
 
-    def _configure_optimizer(self) -> torch.optim.Optimizer:
-        config = dict(self.hparams.optimizer)
+    def _configure_optimizer(self, changes: Mapping[str, Any]) -> torch.optim.Optimizer:
+        config = {**self.hparams.optimizer, **changes}
         cls = find_class(config, "optimizer")
         if not issubclass(cls, torch.optim.Optimizer):
             raise UsageError(f"optimizer._target_={config['_target_']}: must be a torch.optim.Optimizer")

@@ -52,7 +52,7 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
     """
     file = Path(run).expanduser()
     if not file.is_file():
-        file = Run.open(str(run), "run").best
+        file = Run.open(str(run), "run").trained
     checkpoint = read_checkpoint(file)
     settings = checkpoint.get("hyper_parameters")
     if not isinstance(settings, dict):

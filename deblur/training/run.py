@@ -86,6 +86,11 @@ class Run:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def trained(self) -> Path:
+        """The checkpoint to use: the best, or the last if none was chosen."""
+        return self.best if self.best.is_file() else self.last
+
+    @property
     def figures(self) -> Path:
         return self.path / "figures"
 

@@ -154,8 +154,7 @@ def _check_shape(module: DeblurModule, shape: tuple[int, int, int]) -> None:
 def _load_weights(module: DeblurModule, path: str) -> None:
     given = Path(path).expanduser()
     if not given.is_file():
-        run = Run.open(path, "init")
-        given = run.best if run.best.is_file() else run.last
+        given = Run.open(path, "init").trained
     weights = read_checkpoint(given)["state_dict"]
     try:
         module.load_state_dict(weights)
@@ -237,7 +236,9 @@ def _begin(run: Run, plan: Plan, resume_from: Path | None) -> None:
 def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None) -> None:
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=resume_from, weights_only=True)
     best = plan.checkpoint.folder / "best.ckpt"
-    plan.module.load_state_dict(read_checkpoint(best)["state_dict"])
+    # There is no best without validation; the last holds the averaged weights too, if they are averaged.
+    chosen = best if best.is_file() else best.with_name("last.ckpt")
+    plan.module.load_state_dict(read_checkpoint(chosen)["state_dict"])
     trainer.test(plan.module, datamodule=plan.data, verbose=False)
 
 

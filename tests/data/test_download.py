@@ -95,6 +95,20 @@ def test_silent_servers_are_given_up_at_the_deadline(silent):
     assert time.monotonic() - start < 5  # without a deadline it would wait for ever
 
 
+def test_name_that_is_never_resolved_is_given_up_at_the_deadline(monkeypatch):
+    over = threading.Event()
+
+    def hang(*_: object, **__: object) -> None:  # the system's resolver knows no timeout
+        over.wait(30)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    start = time.monotonic()
+    assert first_to_answer(["http://nowhere.invalid/x"], seconds=0.5) is None
+    assert time.monotonic() - start < 10
+    over.set()
+
+
 def test_server_that_stops_within_its_headers_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as server:
 

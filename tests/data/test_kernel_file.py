@@ -116,7 +116,7 @@ class Hostile:
     """What runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple:
-        return (pytest.exit, ("the file's code ran",))
+        return (exec, ("raise SystemError('the code in the file ran')",))
 
 
 with_nan, negative = MANY.copy(), MANY.copy()

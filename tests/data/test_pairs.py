@@ -192,12 +192,15 @@ def test_training_noise_is_fresh_in_every_batch():
 
 
 def test_training_pairs_differ_between_seeds_ranks_and_from_evaluation():
-    blurred = [training_pairs(0, seed, rank).blurred for seed, rank in ((0, 0), (0, 1), (1, 0), (1, 1))]
-    blurred += [
-        EvaluationPairs(IMAGES[:700], Line([1, 5], noise=0.05), eval_seed=0, split=split)[0:700].blurred
+    every = [training_pairs(0, seed, rank) for seed, rank in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    every += [
+        EvaluationPairs(IMAGES[:700], Line([1, 5], noise=0.05), eval_seed=0, split=split)[0:700]
         for split in ("val", "test")
     ]
-    assert len({tensor.numpy().tobytes() for tensor in blurred}) == len(blurred)
+    assert len({pairs.motion.psf.numpy().tobytes() for pairs in every}) == len(every)
+    blur = Line([1, 5])
+    noises = {(pairs.blurred - blur.apply(pairs.sharp, pairs.motion)).numpy().round(3).tobytes() for pairs in every}
+    assert len(noises) == len(every)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1000, 2100])

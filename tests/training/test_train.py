@@ -114,6 +114,15 @@ def test_the_dashboard_has_scalars_picture_config_and_one_row_of_hparams(run):
     assert "hp_metric" not in events.Tags()["scalars"]
 
 
+def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(door, tmp_path):
+    door(*TINY, "trainer.log_every_n_steps=1")
+    history = read_history(only_run(tmp_path / "outputs"))
+    steps = [value for _, value in history["train/loss_step"]]
+    assert len(steps) == 10
+    for (_, epoch), part in zip(history["train/loss"], (steps[:5], steps[5:]), strict=True):
+        assert epoch == pytest.approx(sum(part) / 5, rel=1e-5)
+
+
 def test_the_same_command_twice_gives_the_same_to_the_last_digit(door, run, tmp_path):
     door(*TINY, "output_root=again")
     again = only_run(tmp_path / "again")
@@ -282,6 +291,45 @@ def test_a_run_with_averaged_weights_keeps_and_tests_the_average(door, tmp_path)
     checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     name = next(iter(checkpoint["state_dict"]))
     assert not torch.equal(checkpoint["state_dict"][name], checkpoint["current_model_state"][name])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["trainer.precision=bf16-mixed"],
+        ["trainer.precision=64-true"],
+        ["trainer.gradient_clip_val=null", "optimizer=sgd"],
+        ["trainer.gradient_clip_val=0.1", "+trainer.gradient_clip_algorithm=value", "optimizer=adam"],
+        ["trainer.accumulate_grad_batches=2", "scheduler=onecycle", "loss=charbonnier"],
+        ["blur.noise=[0.0,0.1]", "blur.length=[0,9]", "blur.padding=reflect"],
+        ["model=mlp", "~model.width", "~model.depth", "module.channels_last=false", "trainer.limit_val_batches=0"],
+        ["trainer.check_val_every_n_epoch=2"],
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_a_run_with_other_settings_finishes(door, tmp_path, changes):
+    ended = door(*TINY, *changes)
+    assert ended.code == 0, ended.err
+    found = results(only_run(tmp_path / "outputs"))["metrics"]
+    assert math.isfinite(found["test/psnr"])
+    assert found["test/psnr"] != found["test/psnr_blurred"]
+
+
+def test_gradients_are_clipped_to_the_asked_norm(door, monkeypatch):
+    norms = []
+    original = torch.optim.SGD.step
+
+    def step(self, closure=None):
+        closure()
+        parameters = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm(parameters).item())
+        return original(self)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    ended = door(*TINY, "optimizer=sgd", "trainer.gradient_clip_val=0.01", "optimizer.fused=false")
+    assert ended.code == 0, ended.err
+    assert norms
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(door, tmp_path):
