@@ -61,7 +61,7 @@ def find_class(config: Mapping[str, Any], path: str) -> type:
         UsageError: there is none, it cannot be imported, it is no class or it is not trusted.
     """
     target = config.get("_target_")
-    if not isinstance(target, str) or "." not in target:
+    if not isinstance(target, str) or "." not in target or not all(map(str.isidentifier, target.split("."))):
         raise UsageError(f"{path}._target_={shown(target)}: must be the import path of a class, like package.Class")
     package = target.split(".")[0]
     trusted = _trusted.get()
@@ -123,8 +123,17 @@ def _build_nested(value: Any, path: str) -> Any:
     return value
 
 
+def takes_any_key(cls: type) -> bool:
+    """Whether only the constructor itself can tell its keys: another library's, with `**kwargs`."""
+    if cls.__module__.split(".")[0] == "deblur":
+        return False
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
+
+
 def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
     """Keyword parameters of a class by name; those that it passes on to its base classes included."""
+    if cls.__init__ is object.__init__ and cls.__new__ is not object.__new__:
+        return dict(inspect.signature(cls).parameters)
     parameters: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -142,6 +151,8 @@ def _check_keys(cls: type, settings: dict[str, Any], arguments: dict[str, Any], 
     parameters = constructor_parameters(cls)
     own = [name for name in parameters if name not in arguments]
     for key, value in settings.items():
+        if key not in own and takes_any_key(cls):
+            continue
         if key not in own:
             raise UsageError(
                 f"{path}.{key}={shown(value)}: no such key{nearest(key, own)}; {path} ({cls.__name__}) takes "

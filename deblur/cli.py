@@ -124,7 +124,7 @@ def quote_path(argument: str, sweep: bool = False) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key.lstrip("+") not in _PATHS or value in ("", "null") or value[0] in "'\"":
         return argument
-    parts = value.split(",") if sweep and not Path(value).expanduser().exists() else [value]
+    parts = value.split(",") if sweep and not os.path.exists(os.path.expanduser(value)) else [value]
     return f"{key}=" + ",".join(_quoted(part) for part in parts)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
+
+_LARGEST = 1e300  # a whole number beyond the range of floats is no number either
 
 
 class UsageError(Exception):
@@ -45,7 +48,7 @@ def check_number(
         ArgumentError: it is no number, not finite or out of range.
     """
     allowed = "a number" + _range_text(low, high, above)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise ArgumentError(name, value, allowed)
     if not (low <= value <= high and value > above):
         raise ArgumentError(name, value, allowed)
@@ -73,7 +76,7 @@ def check_range(name: str, value: Any, *, low: float, high: float = math.inf) ->
     allowed = f"a number{_range_text(low, high, -math.inf)}, or [min, max] of such with min <= max"
     pair = list(value) if isinstance(value, list | tuple) else [value, value]
     numbers = [v for v in pair if not isinstance(v, bool) and isinstance(v, int | float) and low <= v <= high]
-    if len(pair) != 2 or len(numbers) != 2 or not all(map(math.isfinite, pair)) or pair[0] > pair[1]:
+    if len(pair) != 2 or len(numbers) != 2 or not all(abs(v) <= _LARGEST for v in pair) or pair[0] > pair[1]:
         raise ArgumentError(name, value, allowed)
     return float(pair[0]), float(pair[1])
 
@@ -87,6 +90,22 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(name, value, f"one of {', '.join(choices)}{nearest(str(value), choices)}")
     return value
+
+
+def check_path(name: str, value: Any, allowed: str) -> Path:
+    """The value as a path, with `~` expanded.
+
+    Raises:
+        ArgumentError: no file system could have such a path.
+    """
+    if not isinstance(value, str) or not value:
+        raise ArgumentError(name, value, allowed)
+    try:
+        path = Path(value).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ArgumentError(name, value, f"{allowed} ({getattr(error, 'strerror', None) or error})") from error
+    return path
 
 
 def check_flag(name: str, value: Any) -> bool:

@@ -22,7 +22,8 @@ def image_metrics(images: Tensor, sharp: Tensor) -> dict[str, Tensor]:
     """
     images, sharp = images.float().clamp(0, 1), sharp.float().clamp(0, 1)
     mse = (images - sharp).square().mean(dim=(1, 2, 3))
-    return {"psnr": psnr_of(mse), "ssim": ssim(images, sharp), "mse": mse}
+    with torch.autocast(images.device.type, enabled=False):  # else mixed precision would round the metric itself
+        return {"psnr": psnr_of(mse), "ssim": ssim(images, sharp), "mse": mse}
 
 
 def psnr_of(mse: Tensor) -> Tensor:
@@ -55,18 +56,19 @@ def ssim(images: Tensor, sharp: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 def _gaussian_filter(size: int, device: torch.device, sigma: float = 1.5, radius: int = 5) -> Tensor:
     """The (size, size) matrix that filters a line of pixels, mirrored at its ends without the edge pixel."""
+    with torch.inference_mode(False):  # it is kept for callers of any mode
+        return _make_filter(size, sigma, radius).to(device)
+
+
+def _make_filter(size: int, sigma: float, radius: int) -> Tensor:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     window = (-offsets.square() / (2 * sigma**2)).exp()
     window /= window.sum()
     period = max(2 * (size - 1), 1)
     sources = (torch.arange(size)[:, None] + offsets.long()) % period
     sources = torch.minimum(sources, period - sources)
-    return (
-        torch.zeros(size, size, dtype=torch.float64)
-        .scatter_add_(1, sources, window.expand(size, -1))
-        .float()
-        .to(device)
-    )
+    weights = torch.zeros(size, size, dtype=torch.float64)
+    return weights.scatter_add_(1, sources, window.expand(size, -1)).float()
 
 
 class RestorationMetrics(Metric):

@@ -10,7 +10,7 @@ import numpy as np
 
 from deblur.build import EVERYTHING, build, trusting
 from deblur.data.module import DeblurDataModule
-from deblur.errors import UsageError, check_choice, check_integer, nearest, shown
+from deblur.errors import UsageError, check_choice, check_integer, check_path, nearest, shown
 from deblur.figures import draw_blur
 from deblur.training.settings import section
 
@@ -67,7 +67,8 @@ def _write_pairs(file: Path, data: DeblurDataModule, split: str) -> None:
 
 
 def _parent_made(path: str, key: str) -> Path:
-    file = Path(path).expanduser()
+    with section(""):
+        file = check_path(key, path, "a file")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

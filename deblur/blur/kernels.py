@@ -38,9 +38,10 @@ class Kernels(Blur):
         if psfs.ndim != 3 or psfs.shape[1] != psfs.shape[2] or psfs.shape[1] % 2 == 0 or len(psfs) == 0:
             raise ArgumentError("psfs", shape, "of shape (N, K, K) with N > 0 and K odd")
         psfs = psfs.double()
-        if not torch.isfinite(psfs).all() or (psfs < 0).any() or (psfs.sum(dim=(1, 2)) <= 0).any():
+        mass = psfs.sum(dim=(1, 2), keepdim=True)
+        if not torch.isfinite(mass).all() or (psfs < 0).any() or (mass <= 0).any():
             raise ArgumentError("psfs", shape, "finite and non-negative, each PSF with a positive sum")
-        psfs = psfs / psfs.sum(dim=(1, 2), keepdim=True)
+        psfs = psfs / mass
         self.psfs = (_centred(psfs) if self.registration == "centroid" else psfs).float().unsqueeze(1)
 
     def draw(self, batch_size: int, image_size: tuple[int, int], generator: torch.Generator) -> Motion:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deblur.blur.base import PathBlur
-from deblur.errors import check_number
+from deblur.errors import check_integer, check_number
 
 # Upper ends of the uniform distributions that a trajectory's own constants are drawn from, at anxiety 1.
 _TURN = 2.5  # sigma: random turn of the heading over the exposure, radians
@@ -54,7 +54,7 @@ class Shake(PathBlur):
     ) -> None:
         super().__init__(length, **common)
         self.anxiety = check_number("anxiety", anxiety, low=0.0)
-        self._points = None if points is None else int(check_number("points", points, low=2, high=100_000))
+        self._points = None if points is None else check_integer("points", points, low=2, high=100_000)
 
     @property
     def points(self) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from deblur.blur import Blur
 from deblur.data.idx import read_idx
 from deblur.data.module import DeblurDataModule, Images
-from deblur.errors import ArgumentError, UsageError, check_choice, check_flag, check_integer
+from deblur.errors import ArgumentError, UsageError, check_choice, check_flag, check_integer, check_path
 from deblur.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,7 @@ class IdxDataModule(DeblurDataModule):
         **common: Any,
     ) -> None:
         super().__init__(blur, **common)
-        if not isinstance(root, str) or not root:
-            raise ArgumentError("root", root, "a folder")
-        self.root = Path(root).expanduser()
+        self.root = check_path("root", root, "a folder")
         if self.root.exists() and not self.root.is_dir():
             raise ArgumentError("root", root, f"a folder that holds {self.name}, or where it can be downloaded to")
         self.val_size = check_integer("val_size", val_size, low=1)

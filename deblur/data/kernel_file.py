@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from deblur.blur import Kernels
-from deblur.errors import ArgumentError
+from deblur.errors import ArgumentError, check_path
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 _MOST_PIXELS = 1024  # of a PSF's side
@@ -38,11 +38,10 @@ class KernelFile(Kernels):
         padding: str = "zeros",
         noise: float | Sequence[float] = 0.0,
     ) -> None:
-        if not isinstance(path, str) or not path:
-            raise ArgumentError("path", path, "a .npy file, a picture or a folder of pictures with PSFs")
+        file = check_path("path", path, "a .npy file, a picture or a folder of pictures with PSFs")
         try:
-            psfs = _read(Path(path).expanduser())
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            psfs = _read(file)
+        except Exception as error:  # numpy, zipfile and Pillow raise many kinds for damaged files
             reason = getattr(error, "strerror", None) or error
             raise ArgumentError(
                 "path", path, f"a .npy file, a picture or a folder of them with PSFs: {reason}"
@@ -69,6 +68,8 @@ def _read(path: Path) -> list[np.ndarray]:
     arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
     psfs = []
     for array in arrays:
+        if not isinstance(array, np.ndarray):
+            raise ValueError("a member of the archive is no array")
         if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
             raise ValueError(f"an array of shape {array.shape} and type {array.dtype} is no PSF")
         psfs.extend(array[None] if array.ndim == 2 else array)

@@ -72,7 +72,7 @@ class TrainingLoader:
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches were delivered."""
-        return {"epoch": self.epoch, "position": self._position}
+        return self._resume_at or {"epoch": self.epoch, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue there."""

@@ -58,6 +58,9 @@ class DeblurDataModule(LightningDataModule):
             UsageError: they are not there, or damaged.
         """
 
+    def __str__(self) -> str:
+        return f"{type(self).__name__}(batch_size={self.batch_size}, eval_seed={self.eval_seed})"
+
     @property
     def images(self) -> Images:
         """The sharp images, loaded at the first use."""

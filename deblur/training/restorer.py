@@ -12,7 +12,7 @@ from deblur.build import trusting
 from deblur.errors import UsageError, shown
 from deblur.training.checkpoint import read_checkpoint
 from deblur.training.module import DeblurModule
-from deblur.training.run import Run
+from deblur.training.run import trained_checkpoint
 
 
 class Restorer(nn.Module):
@@ -50,9 +50,7 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
         network = deblur.load("outputs/unet/2026-11-23_18-30-12")
         restored = network(blurred)
     """
-    file = Path(run).expanduser()
-    if not file.is_file():
-        file = Run.open(str(run), "run").trained
+    file = trained_checkpoint(str(run), "run")
     checkpoint = read_checkpoint(file)
     settings = checkpoint.get("hyper_parameters")
     if not isinstance(settings, dict):

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from deblur.errors import UsageError
+from deblur.errors import ArgumentError, UsageError, check_path
 
 STATES = ("new", "running", "finished", "failed", "interrupted")
 
@@ -64,7 +64,10 @@ class Run:
         Raises:
             UsageError: there is no run.
         """
-        folder = Path(path).expanduser()
+        try:
+            folder = check_path(key, path, "a run")
+        except ArgumentError as error:
+            raise UsageError(str(error)) from error
         if folder.is_file() and folder.parent.name == "checkpoints":
             folder = folder.parent.parent
         if not (folder / "config.yaml").is_file() or not (folder / "results.json").is_file():
@@ -169,6 +172,16 @@ class Run:
         finally:
             os.close(probe)
         return False
+
+
+def trained_checkpoint(path: str, key: str) -> Path:
+    """The checkpoint that a path means: a file itself, or the best one of a run folder.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    file = Path(path)
+    return file if file.is_file() else Run.open(path, key).trained
 
 
 def folder_name(text: str) -> str:

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from deblur.build import EVERYTHING, build, trusting
 from deblur.data.module import DeblurDataModule
-from deblur.errors import UsageError, shown
+from deblur.errors import UsageError, check_path, shown
 from deblur.figures import draw_blur
 from deblur.seeding import seed_of
 from deblur.training.checkpoint import Interrupted, RunCheckpoint, metric_mode, read_checkpoint
@@ -30,7 +30,7 @@ from deblur.training.module import DeblurModule, Diverged
 from deblur.training.panels import Panels
 from deblur.training.progress import ProgressLine, Throughput
 from deblur.training.report import draw_figures, print_results, versions
-from deblur.training.run import Run, folder_name
+from deblur.training.run import Run, folder_name, trained_checkpoint
 from deblur.training.settings import check_settings, resumed_settings, section, summary_of
 from deblur.training.trainer import check_trainer, make_trainer
 
@@ -104,7 +104,8 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
 
 
 def _new_run(settings: Mapping[str, Any]) -> Run:
-    root = Path(settings["output_root"]).expanduser()
+    with section(""):
+        root = check_path("output_root", settings["output_root"], "a folder")
     if settings["sweep"]["job"] is not None:
         return Run.create(root / "sweeps" / settings["sweep"]["name"], settings["sweep"]["job"])
     return Run.create(root / folder_name(settings["name"]))
@@ -152,10 +153,7 @@ def _check_shape(module: DeblurModule, shape: tuple[int, int, int]) -> None:
 
 
 def _load_weights(module: DeblurModule, path: str) -> None:
-    given = Path(path).expanduser()
-    if not given.is_file():
-        given = Run.open(path, "init").trained
-    weights = read_checkpoint(given)["state_dict"]
+    weights = read_checkpoint(trained_checkpoint(path, "init"))["state_dict"]
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:

@@ -95,7 +95,6 @@ def test_points_are_as_many_as_asked(count):
     assert Shake(5, points=count).draw(3, (28, 28), generator()).trajectory.shape == (3, count, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="check_number truncates points=2.5 to 2 instead of refusing it")
 def test_points_must_be_whole():
     with pytest.raises(ArgumentError):
         Shake(5, points=2.5)

@@ -161,7 +161,6 @@ def test_root_that_is_a_file_is_refused(tmp_path):
     assert refused.value.name == "root"
 
 
-@pytest.mark.xfail(strict=True, raises=(RuntimeError, OSError), reason="Path.expanduser and .exists raise uncaught")
 @pytest.mark.parametrize("root", ["~nobody-of-this-name/data", "x" * 5000], ids=["no_home", "too_long"])
 def test_root_that_no_system_could_have_is_refused(root):
     with pytest.raises(ArgumentError) as refused:
@@ -256,8 +255,5 @@ def test_nothing_is_read_or_asked_before_it_is_needed(tmp_path, monkeypatch):
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AttributeError, reason="Lightning's __str__ takes TrainingLoader for a container"
-)
 def test_datamodule_can_be_printed(raw, tmp_path):
     assert str(mnist(tmp_path))
