@@ -75,12 +75,16 @@ class RestorationMetrics(Metric):
     """Means over images of PSNR, SSIM and MSE, each for restored and blurred images, and the gain in PSNR.
 
     Keeps the value of every image, so that the means are the same to rounding for any batches and processes.
+
+    Attributes:
+        images: how many images the last means are over.
     """
 
     full_state_update = False
 
     def __init__(self) -> None:
         super().__init__()
+        self.images = 0
         for name in NAMES[:-1]:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -97,4 +101,5 @@ class RestorationMetrics(Metric):
             values = getattr(self, name)
             values = torch.cat(values) if isinstance(values, list) else values
             means[name] = values.cpu().double().mean().item()
+            self.images = len(values)
         return means | {"psnr_gain": means["psnr"] - means["psnr_blurred"]}

@@ -8,8 +8,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # waiting threads sleep soon; read when torch is imported
+
 import numpy as np
 import pytest
+import torch
+
+torch.set_num_threads(1)  # what the tests compute is too small to share
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
@@ -53,12 +55,10 @@ def test_an_options_file_names_only_arguments_of_its_class(group, option):
 @pytest.mark.parametrize("option", [file.stem for file in sorted((CONFIGS / "trainer").glob("*.yaml"))])
 def test_every_trainer_is_built_or_says_that_its_device_is_not_there(option):
     extra = ["trainer.accelerator=cpu"] if option == "ddp" else []
-    try:
-        with trusting(EVERYTHING):
-            make_plan(composed(f"trainer={option}", "data.val_size=40", *extra))
-    except UsageError as error:
-        assert option in ("gpu", "mps")
-        assert f"trainer.accelerator={option}" in str(error)
+    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(option, True)
+    refused = contextlib.nullcontext() if there else pytest.raises(UsageError, match=f"trainer.accelerator={option}")
+    with trusting(EVERYTHING), refused:
+        make_plan(composed(f"trainer={option}", "data.val_size=40", *extra))
 
 
 def test_the_settings_that_users_see_stay_as_they_are():

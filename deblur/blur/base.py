@@ -145,12 +145,10 @@ class PathBlur(Blur):
                 f"with registration {self.registration}",
             )
         length = uniform(batch_size, self.length, generator)
-        trajectory = self.draw_paths(batch_size, generator) * length.view(-1, 1, 1)
-        if self.registration == "centroid":
-            trajectory = trajectory - trajectory.mean(dim=1, keepdim=True)
-        else:
-            trajectory = trajectory - trajectory[:, :1]
-        trajectory = trajectory.clamp_(-(size // 2), size // 2)  # undoes float rounding only: no path reaches farther
+        trajectory = self.draw_paths(batch_size, generator).contiguous().mul_(length.view(-1, 1, 1))
+        centroid = self.registration == "centroid"
+        trajectory.sub_(trajectory.mean(dim=1, keepdim=True) if centroid else trajectory[:, :1].clone())
+        trajectory.clamp_(-(size // 2), size // 2)  # undoes float rounding only: no path reaches farther
         return Motion(draw_psf(trajectory, size), trajectory, self._draw_noise(batch_size, generator))
 
 

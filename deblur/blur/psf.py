@@ -11,8 +11,8 @@ from torch import Tensor
 
 PADDINGS = ("zeros", "reflect", "circular")
 
-# Images convolved at once on the CPU: the transposed batch and its result stay in the cache (13 against 6 ms for
-# 4,096 digits).
+# Samples worked on at once on the CPU, so that what is in between stays in the cache: drawing 4,096 PSFs takes 2 ms
+# instead of 9, convolving as many digits 6 instead of 13.
 _CPU_CHUNK = 256
 
 
@@ -28,6 +28,10 @@ def draw_psf(trajectory: Tensor, size: int) -> Tensor:
         size: side of the PSF in pixels, odd.
     """
     grid = torch.arange(size, device=trajectory.device, dtype=trajectory.dtype) - size // 2
+    return in_chunks(_draw_psf, trajectory, grid)
+
+
+def _draw_psf(trajectory: Tensor, grid: Tensor) -> Tensor:
     weights = (1 - (grid - trajectory.unsqueeze(-1)).abs()).clamp_(min=0)  # (B, T, 2, size)
     return (weights[:, :, 0].mT @ weights[:, :, 1]).div_(trajectory.shape[1]).unsqueeze(1)
 
@@ -40,15 +44,24 @@ def convolve(images: Tensor, psf: Tensor, padding: str = "zeros") -> Tensor:
         psf: (B, 1, K, K), K odd; the same PSF serves all channels of an image.
         padding: what lies outside the image: `zeros`, `reflect` (mirrored without the edge pixel) or `circular`.
     """
-    return in_chunks(partial(_convolve, padding=padding), images, psf)
+    return in_chunks(partial(_convolve, padding=padding), images, psf, each=True)
 
 
-def in_chunks(operation: Callable[[Tensor, Tensor], Tensor], images: Tensor, kernels: Tensor) -> Tensor:
-    """operation(images, kernels), on the CPU in chunks of the batch that fit its cache."""
-    if images.device.type != "cpu" or len(images) <= _CPU_CHUNK:
-        return operation(images, kernels)
-    chunks = zip(images.split(_CPU_CHUNK), kernels.split(_CPU_CHUNK), strict=True)
-    return torch.cat([operation(*chunk) for chunk in chunks])
+def in_chunks(
+    operation: Callable[[Tensor, Tensor], Tensor], batch: Tensor, other: Tensor, each: bool = False
+) -> Tensor:
+    """operation(batch, other), on the CPU in chunks of the batch that stay in its cache.
+
+    Args:
+        operation: of images, or what else there is one of for each sample, and another tensor.
+        batch, other: its arguments.
+        each: whether `other` also has one entry a sample, else every chunk gets all of it.
+    """
+    if batch.device.type != "cpu" or len(batch) <= _CPU_CHUNK:
+        return operation(batch, other)
+    chunks = batch.split(_CPU_CHUNK)
+    others = other.split(_CPU_CHUNK) if each else [other] * len(chunks)
+    return torch.cat([operation(*pair) for pair in zip(chunks, others, strict=True)])
 
 
 def _convolve(images: Tensor, psf: Tensor, padding: str) -> Tensor:

@@ -91,7 +91,7 @@ class RandomWalk(Blur):
         return Walk(trajectory, self._draw_noise(batch_size, generator), self.step)
 
     def apply(self, sharp: Tensor, motion: Walk, generator: torch.Generator | None = None) -> Tensor:
-        return self._add_noise(in_chunks(_mean_of_frames, sharp, motion.moves), motion, generator)
+        return self._add_noise(in_chunks(_mean_of_frames, sharp, motion.moves, each=True), motion, generator)
 
 
 def _mean_of_frames(images: Tensor, moves: Tensor) -> Tensor:

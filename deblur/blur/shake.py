@@ -81,12 +81,14 @@ class Shake(PathBlur):
         # The pull needs |x| sin(phi - theta) = y cos(theta) - x sin(theta): no angle of x has to be found.
         path = torch.zeros(self.points, 2, batch_size, device=device)
         direction = torch.empty(2, batch_size, device=device)
-        for move in range(moves):
+        sine, cosine = direction
+        torque = torch.empty(batch_size, device=device)
+        positions, coordinates = path.unbind(), path.view(-1, batch_size).unbind()  # once: selecting costs as much
+        for move, change in enumerate(turns.unbind()):
             if move:
-                y, x = path[move]
-                torque = torch.mul(y, direction[1]).addcmul_(x, direction[0], value=-1)
-                heading.add_(turns[move]).addcmul_(pull, torque, value=-1)
-            torch.sin(heading, out=direction[0])
-            torch.cos(heading, out=direction[1])
-            torch.add(path[move], direction, out=path[move + 1])
+                torch.mul(coordinates[2 * move], cosine, out=torque).addcmul_(coordinates[2 * move + 1], sine, value=-1)
+                heading.add_(change).addcmul_(pull, torque, value=-1)
+            torch.sin(heading, out=sine)
+            torch.cos(heading, out=cosine)
+            torch.add(positions[move], direction, out=positions[move + 1])
         return path.permute(2, 0, 1) * step

@@ -206,7 +206,7 @@ def _execute(plan: Plan, run: Run | None, resume_from: Path | None, started: flo
             logger.log_summary(summary_of(settings, results["parameters"]), metrics)
             logger.save()
             draw_figures(run, panels, settings["name"])
-            data = f"{len(plan.data.images.test):,} images ({plan.data.origin})"
+            data = f"{plan.module.metrics.images:,} images ({plan.data.origin})"
             print_results(console, run, results, data)
         logger.close()
     return 0 if error is None else getattr(error, "exit_code", 1)
