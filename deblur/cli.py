@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 
 from deblur.errors import UsageError, nearest, shown
 
@@ -107,6 +108,12 @@ def prepare_logging() -> None:
     logging.captureWarnings(True)
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def make_console() -> Console:
+    """The screen; wide enough for tables where there is none (a file, a pipe)."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=180)
 
 
 class _OneLine(logging.Formatter):

@@ -1,13 +1,22 @@
-"""Many runs of one command: `-m key=a,b` expands to a job for each combination, each a run in one sweep folder."""
+"""Many runs of one command: `-m key=a,b` expands to a job for each combination, each a run in one sweep folder.
+
+`python -m deblur.sweep <folder>` writes and prints a sweep's table again.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
@@ -16,49 +25,68 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
 
-from deblur.cli import CONFIGS, call, compose, plain, prepare_logging
-from deblur.errors import UsageError, shown
+from deblur.cli import CONFIGS, call, compose, make_console, plain, prepare_logging
+from deblur.errors import ArgumentError, UsageError, shown
+from deblur.summary import Job, Sweep, check_metric
+from deblur.training.run import Run, folder_name
 
 log = logging.getLogger(__name__)
 
 
 def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
-    """Run all jobs of a command line with `-m`; returns 0, or 1 if a job failed.
+    """Run all jobs of a command line with `-m`; returns 0, 1 if a job failed, or 128 + the signal that stopped it.
 
     Every job is composed and checked before the first one starts. Settings that are wrong by themselves are an error
-    of the command; those that are wrong only together fail their own job.
+    of the command; those that are wrong only together fail their own job. The same command into the same
+    `sweep.name` runs what is not finished, interrupted jobs from their last checkpoint.
 
     Raises:
-        UsageError: an override is refused in every job that has it; nothing was started.
+        UsageError: an override is refused in every job that has it, or the folder holds another sweep; nothing was
+            started.
     """
     prepare_logging()
     overrides = get_args_parser().parse_args(list(arguments)).overrides
-    jobs, swept = expand(overrides)
-    names = _job_names(jobs, swept)
-    sweep_name = _sweep_name(config_name, jobs[0])
-    commands = [
-        [*job, f"sweep.name='{sweep_name}'", f"sweep.job='{name}'"] for job, name in zip(jobs, names, strict=True)
-    ]
-    _check(config_name, f"{task.partition(':')[0]}:check", commands, swept)
+    ours = [override for override in overrides if not override.startswith("hydra")]
+    theirs = [override for override in overrides if override.startswith("hydra")]
+    jobs, swept = expand(ours)
+    plan = _plan(config_name, jobs, swept, ours)
+    place = f"sweep.name='{plan.folder.name}'"
+    commands = {job.name: [*line, place, f"sweep.job='{job.name}'"] for job, line in zip(plan.jobs, jobs, strict=True)}
+    module = task.partition(":")[0]
+    settings = {name: _settings(config_name, command) for name, command in commands.items()}
+    refused = _refused(f"{module}:check_job", plan, settings)
+    launcher_config = _compose_with_hydra(config_name, [*theirs, *commands[plan.jobs[0].name]])
 
-    def job(config: DictConfig) -> int:
-        prepare_logging()
-        return call(task, plain(config), list(HydraConfig.get().overrides.task))
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    plan.save()
+    states = {job.name: Run(plan.folder / job.name).state() for job in plan.jobs}
+    for name, error in refused.items():
+        _record(plan.folder / name, settings[name], error)
+    todo = [job.name for job in plan.jobs if states[job.name] != "finished" and job.name not in refused]
+    finished = sum(state == "finished" for state in states.values())
+    if finished:
+        log.info("%d of %d jobs are finished already and skipped", finished, len(plan.jobs))
 
-    codes = []
-    with_launcher = _launcher(config_name, commands[0], job)
-    for number, (command, name) in enumerate(zip(commands, names, strict=True)):
-        log.info("job %d of %d: %s", number + 1, len(commands), name)
-        (ended,) = with_launcher.launch([command], initial_job_idx=number)
-        if ended.status is JobStatus.FAILED:
-            log.error("%s failed: %s", name, shown(ended._return_value))
-        codes.append(1 if ended.status is JobStatus.FAILED else ended.return_value)
-    folder = Path(compose(config_name, jobs[0]).output_root) / "sweeps" / sweep_name
-    log.info("%d of %d jobs finished; look at them: tensorboard --logdir %s", codes.count(0), len(codes), folder)
-    return int(any(codes))
+    parallel = _parallel_jobs(launcher_config)
+    run = _Task(task, str(plan.folder), todo, parallel, time.time())
+    launcher = _launcher(launcher_config, run)
+    codes: list[int] = []
+    with _threads(parallel):
+        # One at a time where jobs run one after the other, so that Ctrl-C ends the sweep and not one job.
+        batches = [todo] if parallel != 1 else [[name] for name in todo]
+        for batch in batches:
+            number = len(codes)
+            for name, ended in zip(batch, launcher.launch([commands[n] for n in batch], number), strict=True):
+                codes.append(_code(plan.folder / name, settings[name], ended))
+            if codes[-1] >= 128:
+                break
+    plan.write()
+    again = ["python", sys.argv[0], "-m", *plan.command, *theirs, f"sweep.name={plan.folder.name}"]
+    return _conclude(plan, max(codes, default=0), shlex.join(again))
 
 
 def expand(overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
@@ -73,55 +101,215 @@ def expand(overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     for job in jobs:
         for override in job:
             key, _, value = override.partition("=")
-            if key in swept and not value:
+            if key in swept and value in ("", "''", '""'):
                 raise UsageError(f"{key}=: an empty value in a sweep")
     return [list(job) for job in jobs], swept
 
 
-def _job_names(jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> list[str]:
-    """A folder name for each job: the overrides that differ."""
-    from deblur.training.run import folder_name
+def _plan(config_name: str, jobs: Sequence[Sequence[str]], swept: Sequence[str], typed: Sequence[str]) -> Sweep:
+    """The sweep of this command, new or already in its folder.
 
-    names = []
+    Raises:
+        UsageError: the folder holds another sweep, or the metric is unknown.
+    """
+    config = compose(config_name, jobs[0])
+    name = folder_name(str(config.sweep.name)) if config.sweep.name is not None else None
+    try:
+        metric = check_metric(config.sweep.metric)
+    except ArgumentError as error:
+        raise UsageError(f"sweep.{error}") from error
+    parent = Path(config.output_root).expanduser() / "sweeps"
+    folder = parent / (name or _free_name(parent, datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
+    command = [override for override in typed if override.partition("=")[0] not in ("sweep.name", "sweep.metric")]
+    if (folder / "sweep.yaml").is_file():
+        there = Sweep.open(str(folder)).command
+        gone, new = ([o for o in one if o not in other] for one, other in ((there, command), (command, there)))
+        if gone or new:
+            raise UsageError(
+                f"sweep.name={folder.name}: holds the sweep of another command; "
+                + "; ".join(f"{where}: {' '.join(part)}" for where, part in (("there", gone), ("here", new)) if part)
+            )
+    names: list[str] = []
     for job in jobs:
         parts = [folder_name(override.lstrip("+")) for override in job if override.partition("=")[0] in swept]
-        names.append("_".join(parts) or "job")
-    return names
+        base = "_".join(parts) or "job"
+        names.append(base if base not in names else f"{base}_{names.count(base) + len(names)}")
+    differing = [
+        {key.lstrip("+"): value for key, _, value in (o.partition("=") for o in job) if key in swept} for job in jobs
+    ]
+    described = [Job(name, overrides) for name, overrides in zip(names, differing, strict=True)]
+    return Sweep(folder, command, [key.lstrip("+") for key in swept], metric, described)
 
 
-def _sweep_name(config_name: str, job: Sequence[str]) -> str:
-    from deblur.training.run import folder_name
+def _free_name(parent: Path, name: str) -> str:
+    suffix = 1
+    while (parent / (name if suffix == 1 else f"{name}_{suffix}")).exists():
+        suffix += 1
+    return name if suffix == 1 else f"{name}_{suffix}"
 
-    name = compose(config_name, job).sweep.name
-    return folder_name(str(name)) if name is not None else datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+def _settings(config_name: str, command: Sequence[str]) -> dict[str, Any]:
+    config = compose(config_name, command, with_hydra=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return plain(config)
 
 
-def _check(config_name: str, task: str, commands: Sequence[Sequence[str]], swept: Sequence[str]) -> None:
-    refused: dict[int, UsageError] = {}
-    for number, command in enumerate(commands):
-        config = compose(config_name, command, with_hydra=True)
-        HydraConfig.instance().set_config(config)
-        with open_dict(config):
-            del config["hydra"]
+def _refused(task: str, plan: Sweep, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, UsageError]:
+    """The jobs whose settings are refused, each valid by itself in another job.
+
+    Raises:
+        UsageError: a setting is refused in every job that has it.
+    """
+    refused: dict[str, UsageError] = {}
+    for job in plan.jobs:
         try:
-            call(task, plain(config))
+            call(task, settings[job.name])
         except UsageError as error:
-            refused[number] = error
-    if len(refused) == len(commands):
-        raise refused[0]
-    for key in swept:
-        values = {number: next(o for o in c if o.partition("=")[0] == key) for number, c in enumerate(commands)}
-        for value in values.values():
-            if all(number in refused for number, other in values.items() if other == value):
-                raise next(refused[number] for number, other in values.items() if other == value)
+            refused[job.name] = error
+    for key in plan.swept or [""]:
+        for value in {job.overrides.get(key) for job in plan.jobs}:
+            same = [job.name for job in plan.jobs if job.overrides.get(key) == value]
+            if all(name in refused for name in same):
+                raise refused[same[0]]
+    return refused
 
 
-def _launcher(config_name: str, command: Sequence[str], job: Any) -> Any:
+@dataclass(frozen=True)
+class _Task:
+    """What the launcher calls for each job, in this process or another."""
+
+    task: str
+    folder: str
+    todo: list[str]
+    parallel: int
+    started: float
+
+    def __call__(self, config: DictConfig) -> int:
+        prepare_logging()
+        settings = plain(config)
+        name = settings["sweep"]["job"]
+        place = self.todo.index(name)
+        log.info("job %d of %d: %s%s", place + 1, len(self.todo), name, self._time_left())
+        settings["trainer"]["devices"] = _device(settings["trainer"], place)
+        if self.parallel != 1:
+            import torch
+
+            torch.set_num_threads(_threads_each(self.parallel))
+            settings["trainer"]["enable_progress_bar"] = False
+        try:
+            return call(self.task, settings, list(HydraConfig.get().overrides.task))
+        except UsageError as error:
+            _record(Path(self.folder) / name, settings, error)
+            return 1
+        finally:
+            Sweep.open(self.folder).write()
+
+    def _time_left(self) -> str:
+        states = [Run(Path(self.folder) / name).state() for name in self.todo]
+        ended = sum(state in ("finished", "failed") for state in states)
+        if not ended:
+            return ""
+        left = (time.time() - self.started) / ended * (len(states) - ended)
+        return f" (about {left / 60:.0f} min left)" if left > 90 else f" (about {left:.0f} s left)"
+
+
+def _device(trainer: Mapping[str, Any], place: int) -> Any:
+    """The devices of a job: one, and on a machine with several GPUs each job's another."""
+    if trainer["devices"] != "auto":
+        return trainer["devices"]
+    import torch
+
+    if trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.device_count() > 1:
+        return [place % torch.cuda.device_count()]
+    return 1
+
+
+def _record(folder: Path, settings: Mapping[str, Any], error: Exception) -> None:
+    """Write down a job that could not start."""
+    run = Run(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run.write_config(settings)
+    run.write_results(status="failed", name=settings["name"], metrics={}, error=shown(error))
+
+
+def _code(folder: Path, settings: Mapping[str, Any], ended: Any) -> int:
+    if ended.status is not JobStatus.FAILED:
+        return int(ended.return_value)
+    _record(folder, settings, ended._return_value)
+    return 1
+
+
+def _conclude(plan: Sweep, code: int, again: str) -> int:
+    """Print the table and what failed; returns the sweep's exit code."""
+    plan.show(make_console())
+    print(f"summary: {plan.folder / 'summary.md'}, .csv, .png")
+    print(f"look at it: tensorboard --logdir {shlex.quote(str(plan.folder))}")
+    if code >= 128:
+        log.warning("stopped; the same command continues it: %s", again)
+        return code
+    failures = plan.failures()
+    for name, error in failures:
+        log.error("%s failed: %s", name, error)
+    return int(bool(failures) or code != 0)
+
+
+def _compose_with_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
-    from hydra import initialize_config_dir
-
     initialize_config_dir(str(CONFIGS), version_base="1.3")
+    return GlobalHydra.instance().config_loader().load_configuration(config_name, list(overrides), RunMode.RUN)
+
+
+def _launcher(config: DictConfig, task: _Task) -> Launcher:
     loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration(config_name, list(command), run_mode=RunMode.RUN)
     context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
-    return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
+    return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+
+
+def _parallel_jobs(config: DictConfig) -> int:
+    """How many jobs the launcher runs at once on this machine; 0 if elsewhere."""
+    launcher = config.hydra.launcher
+    if "n_jobs" in launcher:
+        jobs = int(launcher.n_jobs)
+        return jobs if jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + jobs)
+    return 1 if "basic" in str(launcher._target_) else 0
+
+
+def _threads_each(parallel: int) -> int:
+    return max(1, (os.cpu_count() or 1) // max(parallel, 1))
+
+
+class _threads:
+    """Within the block, processes that are started share the cores instead of each taking all."""
+
+    def __init__(self, parallel: int) -> None:
+        self.parallel = parallel
+        self.before = os.environ.get("OMP_NUM_THREADS")
+
+    def __enter__(self) -> None:
+        if self.parallel > 1 and self.before is None:
+            os.environ["OMP_NUM_THREADS"] = str(_threads_each(self.parallel))
+
+    def __exit__(self, *_: object) -> None:
+        if self.parallel > 1 and self.before is None:
+            del os.environ["OMP_NUM_THREADS"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write and print the summary of the sweep in a folder; returns the exit code."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("usage: python -m deblur.sweep FOLDER", file=sys.stderr)
+        return 2
+    try:
+        plan = Sweep.open(arguments[0])
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    plan.write()
+    plan.show(make_console())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -74,24 +73,6 @@ def test_a_data_root_with_odd_characters_is_used_as_typed(door, tmp_path, tiny_r
     odd.symlink_to(tiny_root)
     ended = door(*TINY, f"data.root={odd}")
     assert ended.code == 0, ended.err
-
-
-def test_a_sweep_makes_a_run_for_each_combination_in_one_folder(door, tmp_path):
-    ended = door(*TINY, "-m", "model.depth=2,3", "seed=0,1", "sweep.name=mine", "trainer.max_epochs=1")
-    assert ended.code == 0, ended.err
-    runs = {path.parent.name for path in tmp_path.glob("outputs/sweeps/mine/*/results.json")}
-    assert runs == {f"model.depth={depth}_seed={seed}" for depth in (2, 3) for seed in (0, 1)}
-    for run in runs:
-        assert json.loads((tmp_path / f"outputs/sweeps/mine/{run}/results.json").read_text())["status"] == "finished"
-    assert "tensorboard --logdir" in ended.err
-
-
-def test_a_sweeps_job_that_fails_leaves_the_others_alone(door, tmp_path):
-    # Length 14 fits the digits with registration centroid, not with start: wrong only together.
-    ended = door(*TINY, "-m", "blur.length=5,14", "blur.registration=centroid,start", "trainer.max_epochs=1")
-    assert ended.code == 1
-    assert "blur.length=14_blur.registration=start failed: blur.length=14" in ended.err
-    assert len(list(tmp_path.glob("outputs/sweeps/*/*/checkpoints/best.ckpt"))) == 3
 
 
 def test_the_preview_draws_a_blur_and_writes_its_pairs(door, tmp_path):

@@ -33,7 +33,8 @@ def versions() -> dict[str, str]:
 def print_results(console: Console, run: Run, results: Mapping[str, Any], data: str) -> None:
     """Print the one table of a training: blurred, restored, gain; where the run lies and how to look at it."""
     metrics = results["metrics"]
-    table = Table(title=f"Test on {data}", title_justify="left")
+    console.print(f"Test on {data}:", highlight=False)
+    table = Table()
     for column in ("", "blurred", "restored", "gain"):
         table.add_column(column, justify="left" if not column else "right")
     for name, unit, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 4), ("mse", "MSE", 6)):

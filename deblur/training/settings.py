@@ -42,7 +42,7 @@ _SECTIONS = {
     "checkpoint": ("monitor", "every_minutes"),
     "early_stopping": ("patience", "min_delta"),
     "ema": ("decay",),
-    "sweep": ("name", "job"),
+    "sweep": ("name", "metric", "job"),
 }
 
 MAY_DIFFER = (
@@ -138,8 +138,43 @@ def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]
     return settings
 
 
-def summary_of(settings: Mapping[str, Any], parameters: int) -> dict[str, Any]:
-    """The settings that matter as plain numbers and words, the same keys for every run: a row of the HParams tab."""
+def differences(saved: Mapping[str, Any], composed: Mapping[str, Any]) -> list[str]:
+    """`key=saved` of what a run's saved settings have otherwise than these, but for what may differ on resuming."""
+    mine, theirs = _flat(saved), _flat(composed)
+    ignored = {
+        *MAY_DIFFER,
+        "trainer.devices",
+        "resume",
+        "allow",
+        "output_root",
+        "sweep.name",
+        "sweep.metric",
+        "sweep.job",
+    }
+    if theirs.get("data.source") == "auto":
+        ignored.add("data.source")
+    keys = [key for key in {**mine, **theirs} if key not in ignored]
+    return [f"{key}={shown(mine.get(key))}" for key in keys if mine.get(key) != theirs.get(key)]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def summary_of(settings: Mapping[str, Any], parameters: int, swept: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that matter as plain numbers and words, the same keys for every run: a row of the HParams tab.
+
+    Args:
+        settings: of the run.
+        parameters: of its network.
+        swept: settings that differ between the runs of its sweep, as typed.
+    """
     names = {
         "model": settings["name"],
         "parameters": parameters,
@@ -159,7 +194,15 @@ def summary_of(settings: Mapping[str, Any], parameters: int) -> dict[str, Any]:
         "trainer.precision": settings["trainer"].get("precision"),
         "seed": settings["seed"],
     }
-    return {
+    row = {
         name: value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
         for name, value in names.items()
     }
+    return row | {key: _number_or_word(value) for key, value in swept.items() if key not in row}
+
+
+def _number_or_word(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +18,14 @@ import yaml
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
-from rich.console import Console
 
 from deblur.build import EVERYTHING, build, trusting
+from deblur.cli import make_console
 from deblur.data.module import DeblurDataModule
 from deblur.errors import UsageError, check_path, shown
 from deblur.figures import draw_blur
 from deblur.seeding import seed_of
+from deblur.summary import swept_settings
 from deblur.training.checkpoint import Interrupted, RunCheckpoint, metric_mode, read_checkpoint
 from deblur.training.logger import RunLogger
 from deblur.training.module import DeblurModule, Diverged
@@ -31,7 +33,7 @@ from deblur.training.panels import Panels
 from deblur.training.progress import ProgressLine, Throughput
 from deblur.training.report import draw_figures, print_results, versions
 from deblur.training.run import Run, folder_name, trained_checkpoint
-from deblur.training.settings import check_settings, resumed_settings, section, summary_of
+from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
 from deblur.training.trainer import check_trainer, make_trainer
 
 log = logging.getLogger(__name__)
@@ -50,12 +52,26 @@ class Plan:
     checkpoint: RunCheckpoint
 
 
-def check(composed: Mapping[str, Any]) -> int:
-    """Check the settings of a training without starting it; 0 if they are good.
+def check_job(composed: Mapping[str, Any]) -> int:
+    """Check the settings of a sweep's job without starting it; 0 if they are good.
 
     Raises:
-        UsageError: a setting is refused.
+        UsageError: a setting is refused, or an earlier try of the job had others.
     """
+    check_settings(composed)
+    strategy, devices = (composed["trainer"].get(key) for key in ("strategy", "devices"))
+    if str(strategy).startswith(("ddp", "fsdp", "deepspeed")) or devices not in ("auto", 1, "1"):
+        raise UsageError(
+            f"trainer.strategy={strategy} trainer.devices={shown(devices)}: a job of a sweep (-m) is one process on "
+            "one device; start runs of several processes one by one"
+        )
+    earlier = _earlier_try(composed)
+    if earlier is not None and earlier.last.is_file():
+        other = differences(earlier.config(), composed)
+        if other:
+            raise UsageError(f"{earlier.path}: was made with {' '.join(other)}; take another sweep.name")
+        if earlier.state() == "finished":
+            return 0
     with trusting(EVERYTHING):
         make_plan(composed)
     return 0
@@ -89,6 +105,15 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
         else:
             settings = dict(composed)
             stack.enter_context(trusting(EVERYTHING))
+            run = _earlier_try(composed)
+            if run is not None and run.state() == "finished":
+                log.info("%s: finished already", run.path)
+                return 0
+            if run is not None and run.last.is_file():
+                settings = resumed_settings(run, composed, [])
+            elif run is not None:
+                shutil.rmtree(run.path)  # failed before there was anything to keep
+                run = None
         plan = make_plan(settings)
         if settings["init"] is not None and composed["resume"] is None:
             _load_weights(plan.module, str(settings["init"]))
@@ -101,6 +126,15 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
         os.environ[_RUN_VARIABLE] = str(run.path.resolve())
         stack.callback(os.environ.pop, _RUN_VARIABLE)
         return _execute(plan, run, resume_from, started)
+
+
+def _earlier_try(settings: Mapping[str, Any]) -> Run | None:
+    """The run of an earlier try of this job of a sweep, if there is one."""
+    if settings["sweep"]["job"] is None:
+        return None
+    root = Path(settings["output_root"]).expanduser() / "sweeps"
+    run = Run(root / settings["sweep"]["name"] / settings["sweep"]["job"])
+    return run if run.results() else None
 
 
 def _new_run(settings: Mapping[str, Any]) -> Run:
@@ -175,7 +209,7 @@ def _is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
 def _execute(plan: Plan, run: Run | None, resume_from: Path | None, started: float) -> int:
     """Fit, test and report a checked training in its folder (None on processes other than the first)."""
     settings = plan.settings
-    console = Console()
+    console = make_console()
     throughput, panels = Throughput(), Panels()
     wants_bar = settings["trainer"].get("enable_progress_bar", True)
     progress = ProgressLine(console, throughput, enabled=wants_bar and console.is_terminal)
@@ -203,7 +237,7 @@ def _execute(plan: Plan, run: Run | None, resume_from: Path | None, started: flo
         metrics = {} if error else {name: float(value) for name, value in trainer.callback_metrics.items()}
         results = _conclude(run, metrics, error, throughput, started)
         if error is None:
-            logger.log_summary(summary_of(settings, results["parameters"]), metrics)
+            logger.log_summary(summary_of(settings, results["parameters"], swept_settings(run)), metrics)
             logger.save()
             draw_figures(run, panels, settings["name"])
             data = f"{plan.module.metrics.images:,} images ({plan.data.origin})"

@@ -1,0 +1,235 @@
+"""A sweep: a run for each combination, one table, failures that stay small, and the same command continues it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deblur.summary import METRICS, Job, Sweep
+from deblur.sweep import expand, main
+from deblur.training.checkpoint import RunCheckpoint
+from deblur.training.run import Run
+from tests.conftest import ROOT, TINY
+
+SHORT = (*TINY, "trainer.max_epochs=1", "sweep.name=mine")
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def made_sweep(tmp_path):
+    """A sweep folder with made-up results: `make(n)` gives one of n finished runs over two keys and seeds."""
+
+    def make(jobs: int, swept: tuple[str, ...] = ("model", "seed")) -> Sweep:
+        folder = tmp_path / "made"
+        described = []
+        for number in range(jobs):
+            overrides = {key: str(number // (3 ** (len(swept) - 1 - i)) % 3) for i, key in enumerate(swept)}
+            name = f"job{number}"
+            (folder / name).mkdir(parents=True)
+            metrics = {f"test/{key}": 20.0 + number for key in ("psnr", "ssim", "mse", "psnr_gain")}
+            Run(folder / name).write_results(
+                status="finished", metrics=metrics, parameters=9, seconds=1.5, images_per_second=3.0, error=None
+            )
+            described.append(Job(name, overrides))
+        sweep = Sweep(folder, ["model=0,1,2", "seed=0,1,2"], list(swept), "test/psnr", described)
+        sweep.save()
+        return sweep
+
+    return make
+
+
+def test_a_grid_makes_a_run_for_each_combination_and_one_table(door, tmp_path):
+    ended = door(*SHORT, "-m", "model.depth=2,3", "blur.length=3,5")
+    assert ended.code == 0, ended.err
+    folder = tmp_path / "outputs/sweeps/mine"
+    names = {f"model.depth={depth}_blur.length={length}" for depth in (2, 3) for length in (3, 5)}
+    assert {path.parent.name for path in folder.glob("*/results.json")} == names
+    rows = table(folder)
+    assert {row["run"] for row in rows} == names
+    gains = [float(row["test/psnr"]) for row in rows]
+    assert gains == sorted(gains, reverse=True)
+    for row in rows:
+        metrics = json.loads((folder / row["run"] / "results.json").read_text())["metrics"]
+        assert all(float(row[name]) == metrics[name] for name in METRICS)
+        assert row["run"] == f"model.depth={row['model.depth']}_blur.length={row['blur.length']}"
+    assert (folder / "summary.png").read_bytes().startswith(b"\x89PNG")
+    text = (folder / "summary.md").read_text()
+    assert text.count("finished") == 4
+    for words in ("job 4 of 4", "left)"):
+        assert words in ended.err
+    for words in ("PSNR, dB", "model.depth", "tensorboard --logdir"):
+        assert words in ended.out
+
+
+def test_hparams_hold_every_swept_key_and_metric(door, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    assert door(*SHORT, "-m", "model.depth=2,3").code == 0
+    for run in (tmp_path / "outputs/sweeps/mine").glob("model*"):
+        events = EventAccumulator(str(run))
+        events.Reload()
+        content = HParamsPluginData()
+        content.ParseFromString(events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
+        hparams = content.session_start_info.hparams
+        assert hparams["model.depth"].number_value == float(run.name[-1])
+        assert hparams["model"].string_value == "cnn"
+
+
+def test_a_job_that_is_wrong_only_together_fails_alone(door, tmp_path):
+    # Length 14 fits the digits with registration centroid, not with start.
+    ended = door(*SHORT, "-m", "blur.length=5,14", "blur.registration=centroid,start")
+    assert ended.code == 1
+    folder = tmp_path / "outputs/sweeps/mine"
+    rows = {row["run"]: row for row in table(folder)}
+    assert sorted(row["status"] for row in rows.values()) == ["failed", "finished", "finished", "finished"]
+    assert "blur.length=14" in rows["blur.length=14_blur.registration=start"]["error"]
+    assert list(rows)[-1] == "blur.length=14_blur.registration=start"
+    last = ended.err.strip().splitlines()[-1]
+    assert last.startswith("error: blur.length=14_blur.registration=start failed: blur.length=14")
+
+
+def test_a_job_that_fails_while_it_runs_leaves_the_others_alone(door, tmp_path, monkeypatch):
+    original = RunCheckpoint.on_train_batch_end
+
+    def fail(self, trainer, module, *arguments):
+        if module.hparams.model["depth"] == 3:
+            raise RuntimeError("out of memory")
+        return original(self, trainer, module, *arguments)
+
+    monkeypatch.setattr(RunCheckpoint, "on_train_batch_end", fail)
+    ended = door(*SHORT, "-m", "model.depth=2,3,4")
+    assert ended.code == 1
+    folder = tmp_path / "outputs/sweeps/mine"
+    assert [row["status"] for row in table(folder)].count("finished") == 2
+    assert json.loads((folder / "model.depth=3/results.json").read_text())["error"] == "out of memory"
+    assert ended.err.strip().splitlines()[-1] == "error: model.depth=3 failed: out of memory"
+    monkeypatch.undo()
+
+
+def test_the_same_command_runs_only_what_is_not_finished(door, tmp_path, monkeypatch):
+    whole = [*TINY, "-m", "model.depth=2,3", "seed=0,1"]
+    assert door(*whole, "sweep.name=whole").code == 0
+    original = RunCheckpoint.on_train_batch_end
+
+    def interrupt(self, trainer, module, *arguments):
+        if module.hparams.model["depth"] == 3 and module.hparams.seed == 0 and trainer.global_step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, trainer, module, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
+        ended = door(*whole, "sweep.name=cut")
+    assert ended.code == 130
+    assert ended.err.strip().endswith("model.depth=2,3 seed=0,1 sweep.name=cut")
+    folder = tmp_path / "outputs/sweeps/cut"
+    states = {row["run"]: row["status"] for row in table(folder)}
+    assert sorted(states.values()) == ["finished", "finished", "interrupted", "new"]
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("model.depth=2*/results.json")}
+    ended = door(*whole, "sweep.name=cut")
+    assert ended.code == 0, ended.err
+    assert "2 of 4 jobs are finished already" in ended.err
+    assert "continued" in ended.err
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    keep = ("run", *METRICS)
+    one, other = ([{k: row[k] for k in keep} for row in table(folder.parent / name)] for name in ("cut", "whole"))
+    assert one == other
+    assert "±" in ended.out
+
+
+def test_a_failed_job_is_tried_again(door, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_end", lambda *_: 1 / 0)
+        assert door(*SHORT, "-m", "model.depth=2,3").code == 1
+    ended = door(*SHORT, "-m", "model.depth=2,3")
+    assert ended.code == 0, ended.err
+    assert {row["status"] for row in table(tmp_path / "outputs/sweeps/mine")} == {"finished"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["model.depth=2,4"], ["sweep.name=mine", "there: model.depth=2,3", "here: model.depth=2,4"]),
+        (["model.depth=2,3", "seed=5"], ["sweep.name=mine", "here: seed=5"]),
+        (["model.depth=2,3", "sweep.metric=test/foo"], ["sweep.metric=test/foo", "test/psnr"]),
+        (["model.depth=2,''"], ["model.depth=", "empty"]),
+        (["model.depth=2,3", "trainer=ddp", "sweep.name=other"], ["ddp", "-m"]),
+    ],
+    ids=["other values", "other settings", "metric", "empty", "ddp"],
+)
+def test_a_wrong_sweep_is_one_line_and_changes_nothing(door, tmp_path, arguments, said):
+    assert door(*SHORT, "-m", "model.depth=2,3").code == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    ended = door(*SHORT, "-m", *arguments)
+    assert ended.code == 2
+    assert len(ended.err.strip().splitlines()) == 1
+    for words in said:
+        assert words in ended.err
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_finished_job_that_was_made_otherwise_is_not_taken_for_this_one(door, tmp_path):
+    assert door(*SHORT, "-m", "model.depth=2,3").code == 0
+    file = tmp_path / "outputs/sweeps/mine/model.depth=3/config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["optimizer"]["lr"] = 0.5
+    file.write_text(yaml.safe_dump(config))
+    ended = door(*SHORT, "-m", "model.depth=2,3")
+    assert ended.code == 2
+    assert "optimizer.lr=0.5" in ended.err
+
+
+def test_seeds_are_averaged_for_otherwise_equal_settings(made_sweep):
+    sweep = made_sweep(9)
+    lines = sweep.over_seeds(sweep.rows())
+    assert {line["model"]: line["test/psnr"] for line in lines} == {"0": 21.0, "1": 24.0, "2": 27.0}
+    assert all(line["seeds"] == 3 and line["test/psnr std"] == 1.0 for line in lines)
+    sweep.write()
+    assert "27.00 ± 1.00" in (sweep.folder / "summary.md").read_text()
+
+
+def test_the_summary_is_rebuilt_from_the_runs(made_sweep, capsys):
+    sweep = made_sweep(9, ("model", "blur.length"))
+    shutil.rmtree(sweep.folder / "job4")
+    assert main([str(sweep.folder)]) == 0
+    assert len(table(sweep.folder)) == 9
+    assert table(sweep.folder)[-1]["status"] == "new"
+    assert "finished" in capsys.readouterr().out
+    assert main([str(sweep.folder / "job1")]) == 2
+    assert main([]) == 2
+    (sweep.folder / "sweep.yaml").write_text("jobs: 3")
+    assert main([str(sweep.folder)]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_overrides_expand_to_their_product():
+    jobs, swept = expand(["seed=1,2", "blur.length=[5,9],[1,2]", "model=cnn"])
+    assert swept == ["seed", "blur.length"]
+    assert len(jobs) == 4
+    assert ["seed=2", "blur.length=[1,2]", "model=cnn"] in jobs
+
+
+@pytest.mark.slow
+def test_parallel_jobs_lose_no_row_and_share_no_folder(tmp_path, shell_environment):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *SHORT, "seed=1,2,3,4", *parallel]
+    ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
+    assert ended.returncode == 0, ended.stderr
+    rows = table(tmp_path / "outputs/sweeps/mine")
+    assert {row["run"] for row in rows} == {f"seed={seed}" for seed in (1, 2, 3, 4)}
+    assert {row["status"] for row in rows} == {"finished"}
+    assert len({row["test/psnr"] for row in rows}) == 4
