@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ def door(config_name: str, task: str) -> None:
     try:
         _refuse_unused(sys.argv[1:])
         if is_sweep(sys.argv):
+            if config_name != "train":
+                raise UsageError(f"-m: {config_name} does one thing at a time")
             from deblur.sweep import sweep
 
             code = sweep(config_name, task, sys.argv[1:])
@@ -105,6 +109,7 @@ def prepare_logging() -> None:
     first = all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     screen.addFilter(lambda record: first and record.name.split(".")[0] in ("deblur", "__main__"))
     root.addHandler(screen)
+    root.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1))  # for the run's log, once it has one
     logging.captureWarnings(True)
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -132,14 +137,17 @@ def is_sweep(argv: Sequence[str]) -> bool:
 def quote_path(argument: str, sweep: bool = False) -> str:
     """The override with its value quoted if it is a path; in a sweep, commas still separate several."""
     key, equals, value = argument.partition("=")
-    if not equals or key.lstrip("+") not in _PATHS or value in ("", "null") or value[0] in "'\"":
+    quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    if not equals or key.lstrip("+") not in _PATHS or value in ("", "null") or quoted:
         return argument
     parts = value.split(",") if sweep and not os.path.exists(os.path.expanduser(value)) else [value]
     return f"{key}=" + ",".join(_quoted(part) for part in parts)
 
 
 def _quoted(value: str) -> str:
-    return "'" + value.replace("\\'", "\\\\'").replace("'", "\\'").replace("${", "\\${") + "'"
+    # In Hydra's grammar backslashes count only before a quote: those there, and those at the end, are doubled.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return "'" + escaped.replace("${", "\\${") + "'"
 
 
 def _refuse_unused(arguments: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from deblur.build import EVERYTHING, build, trusting
 from deblur.data.module import DeblurDataModule
-from deblur.errors import UsageError, check_choice, check_integer, check_path, nearest, shown
+from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
 from deblur.figures import draw_blur
 from deblur.training.settings import section
 
@@ -36,16 +36,12 @@ def preview(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         pairs = data.evaluation_pairs(split)
     with section("blur"):
         shown_pairs = pairs[: min(count, len(pairs))]
-    output = _parent_made(str(settings["output"]), "output")
-    if output.suffix.lower() != ".png":
-        raise UsageError(f"output={output}: must be a .png file")
+    output = _parent_made(settings["output"], "output", ".png")
+    file = None if settings["pairs"] is None else _parent_made(settings["pairs"], "pairs", ".npz")
     title = f"{type(blur).__name__} on {len(shown_pairs.sharp)} {split} images ({data.origin})"
     draw_blur(output, shown_pairs, title)
     print(f"picture: {output}")
-    if settings["pairs"] is not None:
-        file = _parent_made(str(settings["pairs"]), "pairs")
-        if file.suffix != ".npz":
-            raise UsageError(f"pairs={file}: must be a .npz file")
+    if file is not None:
         _write_pairs(file, data, split)
         print(f"pairs: {file} (sharp, blurred, psf of all {len(pairs):,} {split} images)")
     return 0
@@ -66,9 +62,11 @@ def _write_pairs(file: Path, data: DeblurDataModule, split: str) -> None:
     temporary.replace(file)
 
 
-def _parent_made(path: str, key: str) -> Path:
+def _parent_made(path: str, key: str, suffix: str) -> Path:
     with section(""):
-        file = check_path(key, path, "a file")
+        file = check_path(key, path, f"a {suffix} file")
+        if file.suffix.lower() != suffix:
+            raise ArgumentError(key, path, f"a {suffix} file")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -207,13 +207,28 @@ class Sweep:
         temporary.replace(self.folder / "summary.png")
 
 
-def swept_settings(run: Run) -> dict[str, str]:
-    """The settings by which a run differs from the others of its sweep, as typed; empty for a run of no sweep."""
+def swept_settings(run: Run) -> dict[str, float | str]:
+    """The settings by which a run differs from the others of its sweep; empty for a run of no sweep.
+
+    A setting is a number if it is one in all jobs, else the word that was typed.
+    """
     try:
         jobs = Sweep.open(str(run.path.parent)).jobs
     except UsageError:
         return {}
-    return next((job.overrides for job in jobs if job.name == run.path.name), {})
+    mine = next((job.overrides for job in jobs if job.name == run.path.name), {})
+    return {
+        key: float(value) if all(_is_number(job.overrides.get(key, "")) for job in jobs) else value
+        for key, value in mine.items()
+    }
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 _LABEL = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5}

@@ -27,7 +27,7 @@ from statistics import median, quantiles
 from typing import Any
 
 # Read when torch is imported. Threads that spin instead, the default, lose most of their speed on a busy machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numpy as np
 import torch
@@ -235,7 +235,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": f"{cpu[1] if cpu else os.uname().machine}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
-        "wait_policy": os.environ["OMP_WAIT_POLICY"],
+        "spin_count": os.environ["GOMP_SPINCOUNT"],
         "load": round(os.getloadavg()[0], 1),
         "versions": versions() | {each.name: each.version for each in importlib.metadata.distributions(name="deepinv")},
     }
@@ -254,7 +254,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     lines += [f"| {' | '.join(line)} |" for line in (COLUMNS, ["---"] * len(COLUMNS), *map(cells, results["rows"]))]
     lines += ["", *(f"Left out: {reason}.\n" for reason in results["left_out"])]
     lines += [f"Medians of {results['rounds']} measurements of each side, taken in turn; middle half: of their ratios."]
-    threads = f"{results['threads']} threads, OMP_WAIT_POLICY={results['wait_policy']}"
+    threads = f"{results['threads']} threads, GOMP_SPINCOUNT={results['spin_count']}"
     lines += [f"Device: {results['device']}. CPU: {results['cpu']}, {threads}, load {results['load']} before."]
     lines += ["Versions: " + ", ".join(map(" ".join, results["versions"].items())) + "."]
     return "\n".join(lines) + "\n"

@@ -68,6 +68,8 @@ WRONG = [
     (["scheduler.warmup=2"], ["scheduler.warmup=2", "0 to 1"]),
     (["trainer.max_epochs=long"], ["trainer.max_epochs=long", ">= 1"]),
     (["trainer.max_epochs=0"], ["trainer.max_epochs=0", ">= 1"]),
+    (["trainer.max_epochs=null"], ["trainer.max_epochs=null", ">= 1"]),
+    (["trainer.limit_test_batches=0"], ["trainer.limit_test_batches=0", ">= 1"]),
     (["trainer.precision=13"], ["trainer.precision=13", "bf16-mixed"]),
     (["trainer.accelerator=abacus"], ["trainer.accelerator=abacus", "cpu"]),
     (["trainer=cpu", "trainer.devices=99999"], ["trainer.devices=99999", "at most"]),

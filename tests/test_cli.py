@@ -49,6 +49,8 @@ def test_help_and_config_are_shown_without_importing_torch(tmp_path, arguments, 
         ("init='already'", "init='already'"),
         ("resume=null", "resume=null"),
         ("blur.length=9", "blur.length=9"),
+        ("data.root=/a/b\\", "data.root='/a/b\\\\'"),
+        ("data.root='odd", "data.root='\\'odd'"),
         ("+init=${HOME}", "+init='\\${HOME}'"),
     ],
 )
@@ -88,7 +90,13 @@ def test_the_preview_draws_a_blur_and_writes_its_pairs(door, tmp_path):
 
 @pytest.mark.parametrize(
     ("argument", "said"),
-    [("blur.length=-1", "blur.length=-1"), ("split=train", "val, test"), ("output=x.gif", ".png"), ("+foo=1", "foo=1")],
+    [
+        ("blur.length=-1", "blur.length=-1"),
+        ("split=train", "val, test"),
+        ("output=new/x.gif", ".png"),
+        ("-m", "one thing"),
+        ("+foo=1", "foo=1"),
+    ],
 )
 def test_a_wrong_preview_is_one_line(door, tmp_path, argument, said):
     ended = door("data.val_size=40", argument, config="preview", task="deblur.preview:preview")

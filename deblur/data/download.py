@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import os
 import queue
@@ -30,7 +31,7 @@ def first_to_answer(urls: Sequence[str], seconds: float = DEADLINE_SECONDS) -> s
         try:
             with urllib.request.urlopen(url, timeout=seconds) as response:
                 answers.put(url if response.read(1) else None)
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             answers.put(None)
 
     for url in urls:
@@ -64,7 +65,7 @@ def download_idx(dataset: type[datasets.MNIST], root: Path) -> bool:
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 chosen(folder, download=True)
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, http.client.HTTPException):
             return False
         finally:
             socket.setdefaulttimeout(timeout)

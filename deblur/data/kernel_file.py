@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur.blur import Kernels
+from deblur.blur import Kernels, Motion
 from deblur.errors import ArgumentError, check_path
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
@@ -38,6 +38,7 @@ class KernelFile(Kernels):
         padding: str = "zeros",
         noise: float | Sequence[float] = 0.0,
     ) -> None:
+        self.path = path
         file = check_path("path", path, "a .npy file, a picture or a folder of pictures with PSFs")
         try:
             psfs = _read(file)
@@ -54,6 +55,12 @@ class KernelFile(Kernels):
             raise ArgumentError(
                 "path", path, f"PSFs: those in the file are {error.value}, not {error.allowed}"
             ) from None
+
+    def draw(self, batch_size: int, image_size: tuple[int, int], generator: torch.Generator) -> Motion:
+        try:
+            return super().draw(batch_size, image_size, generator)
+        except ArgumentError as error:
+            raise ArgumentError("path", self.path, f"PSFs no larger than the images: {error.value}") from None
 
 
 def _read(path: Path) -> list[np.ndarray]:

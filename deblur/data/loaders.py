@@ -72,11 +72,21 @@ class TrainingLoader:
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches were delivered."""
-        return self._resume_at or {"epoch": self.epoch, "position": self._position}
+        return self._resume_at or {"epoch": self.epoch, "position": self._position, "batches": len(self)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue there."""
-        self._resume_at = {"epoch": int(state["epoch"]), "position": int(state["position"])}
+        """Continue there.
+
+        Raises:
+            UsageError: it is within an epoch that was shared by another number of processes.
+        """
+        self._resume_at = {name: int(state[name]) for name in ("epoch", "position", "batches")}
+        batches = self._resume_at["batches"]
+        if batches != len(self) and 0 < self._resume_at["position"] < batches:
+            raise UsageError(
+                f"trainer.devices: the run stopped within an epoch of {batches} batches for each process, here it has "
+                f"{len(self)}; resume it with as many processes as before"
+            )
 
 
 class EvaluationLoader:
@@ -104,6 +114,7 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Pairs]:
         start, stop = self._bounds
-        edges = [start + (stop - start) * i // len(self) for i in range(len(self) + 1)]
+        size, more = divmod(stop - start, len(self))
+        edges = [start + size * i + min(i, more) for i in range(len(self) + 1)]  # the larger batches come first
         for low, high in pairwise(edges):
             yield self.pairs[low:high]

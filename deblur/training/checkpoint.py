@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -117,11 +118,12 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return  # the epoch's end saves
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # gradients that are not applied yet are in no checkpoint
         due = self._signal is not None or time.monotonic() - self._saved_at >= self.every_seconds
         if trainer.world_size > 1:
             due = batch_idx % _DDP_CHECK_EVERY == 0 and trainer.strategy.broadcast(due)
         if due:
-            pl_module.check_loss()
             self._save(trainer, "last.ckpt")
             self._stop_if_told(trainer)
 
@@ -155,11 +157,14 @@ class RunCheckpoint(Checkpoint):
         self._handlers.clear()
 
     def _is_better(self, score: float) -> bool:
+        if not math.isfinite(score):
+            return False
         if self.best_score is None:
             return True
         return score > self.best_score if self.mode == "max" else score < self.best_score
 
     def _save(self, trainer: Trainer, name: str) -> None:
+        trainer.lightning_module.check_weights()
         trainer.save_checkpoint(self.folder / name)
         self._saved_at = time.monotonic()
 

@@ -78,7 +78,7 @@ class DeblurModule(LightningModule):
         loss = self.loss(self(batch.blurred), batch.sharp)
         self.loss_sum += loss.detach()
         self.loss_count += 1
-        if loss.device.type == "cpu":
+        if loss.device.type == "cpu" and self.trainer.world_size == 1:
             self.check_loss()
         return loss
 
@@ -94,7 +94,20 @@ class DeblurModule(LightningModule):
                 f"lower optimizer.lr ({self.hparams.optimizer['lr']}) or set trainer.gradient_clip_val"
             )
 
+    def check_weights(self) -> None:
+        """Stops the training if any weight is not finite: no checkpoint must hold such. The same on every process.
+
+        Raises:
+            Diverged: one is not.
+        """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+            raise Diverged(
+                f"the weights are no longer numbers (epoch {self.current_epoch}, step {self.global_step}); "
+                f"lower optimizer.lr ({self.hparams.optimizer['lr']}) or set trainer.gradient_clip_val"
+            )
+
     def on_train_epoch_end(self) -> None:
+        self.check_weights()
         self.check_loss()
         self.log("train/loss", float(self.loss_sum) / max(self.loss_count, 1), sync_dist=True)
 

@@ -24,6 +24,7 @@ class Throughput(Callback):
         self._batches = 0
         self._mark = 0.0
         self._logged = (0, 0.0)
+        self._logged_step = 0
 
     @property
     def images_per_second(self) -> float | None:
@@ -46,15 +47,22 @@ class Throughput(Callback):
             self.seconds += now - self._mark
         self._mark = now
         step = trainer.global_step
-        if trainer.logger is None or step == 0 or step % trainer.log_every_n_steps:
+        if trainer.logger is None or step == self._logged_step or step % trainer.log_every_n_steps:
             return
-        pl_module.check_loss()
-        values = {"train/loss_step": float(outputs["loss"]), "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        self._logged_step = step
+        if trainer.world_size == 1:
+            pl_module.check_loss()
+        values = {"train/loss_step": loss_of(outputs, trainer), "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         images, seconds = self.images - self._logged[0], self.seconds - self._logged[1]
         if seconds:
             values["train/images_per_second"] = images / seconds
         self._logged = (self.images, self.seconds)
         trainer.logger.log_metrics(values, step=step)
+
+
+def loss_of(outputs: Any, trainer: Trainer) -> float:
+    """The loss of a batch; Lightning hands on its share of the step's."""
+    return float(outputs["loss"]) * trainer.accumulate_grad_batches
 
 
 class ProgressLine(Callback):
@@ -70,6 +78,7 @@ class ProgressLine(Callback):
         self.console, self.throughput, self.enabled = console, throughput, enabled
         self._progress: Progress | None = None
         self._shown = 0.0
+        self._validated: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not (trainer.is_global_zero and self.enabled):
@@ -99,7 +108,7 @@ class ProgressLine(Callback):
             self._task,
             completed=trainer.fit_loop.total_batch_idx + 1,
             description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-            values=f"loss {float(outputs['loss']):.4f}" + (f", {speed:,.0f} images/s" if speed else ""),
+            values=f"loss {loss_of(outputs, trainer):.4f}" + (f", {speed:,.0f} images/s" if speed else ""),
         )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,7 +120,7 @@ class ProgressLine(Callback):
             return
         values = trainer.callback_metrics
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        if "val/psnr" in values:
+        if self._validated == trainer.current_epoch:
             line += (
                 f"  PSNR {values['val/psnr']:.2f} dB ({values['val/psnr_gain']:+.2f})"
                 f"  SSIM {values['val/ssim']:.4f}  on validation"
@@ -120,6 +129,9 @@ class ProgressLine(Callback):
         if self.throughput.images_per_second:
             line += f"  {self.throughput.images_per_second:,.0f} images/s"
         log.info(line)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = trainer.current_epoch
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.stop()

@@ -55,7 +55,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str, key: str) -> Run:
-        """The run in an existing folder, or that a checkpoint in it belongs to.
+        """The run in an existing folder, or that its last checkpoint belongs to.
 
         Args:
             path: as the user typed it.
@@ -68,7 +68,7 @@ class Run:
             folder = check_path(key, path, "a run")
         except ArgumentError as error:
             raise UsageError(str(error)) from error
-        if folder.is_file() and folder.parent.name == "checkpoints":
+        if folder.is_file() and folder.name == "last.ckpt":
             folder = folder.parent.parent
         if not (folder / "config.yaml").is_file() or not (folder / "results.json").is_file():
             raise UsageError(f"{key}={path}: is no run; a run is a folder with config.yaml and results.json")
@@ -180,7 +180,7 @@ def trained_checkpoint(path: str, key: str) -> Path:
     Raises:
         UsageError: there is no run.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     return file if file.is_file() else Run.open(path, key).trained
 
 

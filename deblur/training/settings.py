@@ -17,7 +17,7 @@ from deblur.errors import (
 )
 from deblur.training.run import Run
 
-# Settings beside those of constructors: (name, check).
+# All there is at the top of a config.
 TOP_LEVEL = (
     "name",
     "blur",
@@ -128,9 +128,13 @@ def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]
         if key in ("resume", "allow"):
             continue
         if key != "trainer" and key not in MAY_DIFFER:
-            raise UsageError(
-                f"{key}={value}: a resumed run keeps its settings; what may differ: trainer, {', '.join(MAY_DIFFER)}"
-            )
+            saved, here = _flat(settings), _flat(composed)
+            name = f"{key}._target_" if f"{key}._target_" in here else key  # of an option the class, else the value
+            if name not in here or saved.get(name) != here[name]:
+                raise UsageError(
+                    f"{key}={value}: a resumed run keeps its settings; may differ: trainer, {', '.join(MAY_DIFFER)}"
+                )
+            continue
         for name in _DEVICE if key == "trainer" else (key,):
             part, _, leaf = name.partition(".")
             if leaf in composed[part]:
@@ -167,8 +171,10 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def summary_of(settings: Mapping[str, Any], parameters: int, swept: Mapping[str, str]) -> dict[str, Any]:
+def summary_of(settings: Mapping[str, Any], parameters: int, swept: Mapping[str, float | str]) -> dict[str, Any]:
     """The settings that matter as plain numbers and words, the same keys for every run: a row of the HParams tab.
+
+    A column is of numbers or of words in all runs, else the tab can neither sort nor filter it.
 
     Args:
         settings: of the run.
@@ -179,17 +185,18 @@ def summary_of(settings: Mapping[str, Any], parameters: int, swept: Mapping[str,
         "model": settings["name"],
         "parameters": parameters,
         "blur": settings["blur"]["_target_"].rpartition(".")[2],
-        "blur.length": settings["blur"].get("length"),
-        "blur.noise": settings["blur"].get("noise"),
+        "blur.length": _ends(settings["blur"].get("length"))[1],
+        "blur.length_min": _ends(settings["blur"].get("length"))[0],
+        "blur.noise": _ends(settings["blur"].get("noise"))[1],
         "blur.registration": settings["blur"].get("registration"),
         "data": settings["data"]["_target_"].rpartition(".")[2],
-        "data.source": settings["data"]["source"],
+        "data.source": settings["data"].get("source", ""),
         "data.batch_size": settings["data"].get("batch_size"),
         "loss": settings["loss"]["_target_"].rpartition(".")[2],
         "optimizer": settings["optimizer"]["_target_"].rpartition(".")[2],
         "optimizer.lr": settings["optimizer"].get("lr"),
         "scheduler": settings["scheduler"]["_target_"].rpartition(".")[2],
-        "ema.decay": settings["ema"]["decay"],
+        "ema.decay": settings["ema"]["decay"] or 0.0,
         "trainer.max_epochs": settings["trainer"].get("max_epochs"),
         "trainer.precision": settings["trainer"].get("precision"),
         "seed": settings["seed"],
@@ -198,11 +205,10 @@ def summary_of(settings: Mapping[str, Any], parameters: int, swept: Mapping[str,
         name: value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
         for name, value in names.items()
     }
-    return row | {key: _number_or_word(value) for key, value in swept.items() if key not in row}
+    return row | {key: value for key, value in swept.items() if key not in row}
 
 
-def _number_or_word(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _ends(value: Any) -> tuple[float, float]:
+    """Smallest and largest of a setting that is a number, [min, max] or not there (0)."""
+    low, high = value if isinstance(value, list) else (value, value)
+    return float(low or 0.0), float(high or 0.0)

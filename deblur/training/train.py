@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
 
-from deblur.build import EVERYTHING, build, trusting
+from deblur.build import EVERYTHING, build, constructor_parameters, trusting
 from deblur.cli import make_console
 from deblur.data.module import DeblurDataModule
 from deblur.errors import UsageError, check_path, shown
@@ -114,18 +116,19 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
             elif run is not None:
                 shutil.rmtree(run.path)  # failed before there was anything to keep
                 run = None
-        plan = make_plan(settings)
-        if settings["init"] is not None and composed["resume"] is None:
-            _load_weights(plan.module, str(settings["init"]))
         resume_from = run.last if run is not None and run.last.is_file() else None
+        purge_step = None if run is None else 0 if resume_from is None else _first_new_step(resume_from, settings)
+        plan = make_plan(settings)
+        if settings["init"] is not None and resume_from is None:
+            _load_weights(plan.module, str(settings["init"]))
         if rank_zero_only.rank != 0:
-            return _execute(plan, None, resume_from, started)
+            return _follow(plan, resume_from)
         run = run or _new_run(settings)
         run.lock()
         stack.callback(run.unlock)
         os.environ[_RUN_VARIABLE] = str(run.path.resolve())
         stack.callback(os.environ.pop, _RUN_VARIABLE)
-        return _execute(plan, run, resume_from, started)
+        return _execute(plan, run, resume_from, purge_step, started)
 
 
 def _earlier_try(settings: Mapping[str, Any]) -> Run | None:
@@ -167,7 +170,8 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
     with section("blur"):
         blur.draw(1, shape[1:], torch.Generator().manual_seed(0))
     _check_shape(module, shape)
-    settings["data"] = {**settings["data"], "source": data.images.source}
+    if "source" in constructor_parameters(type(data)):
+        settings["data"] = {**settings["data"], "source": data.images.source}
     return Plan(settings, data, module, checkpoint)
 
 
@@ -196,7 +200,10 @@ def _load_weights(module: DeblurModule, path: str) -> None:
 
 def _is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
     """Whether nothing is left to do; says so."""
-    if run.state() != "finished" or settings["trainer"]["max_epochs"] > run.config()["trainer"]["max_epochs"]:
+    before, now = run.config()["trainer"], settings["trainer"]
+    if run.state() != "finished" or now["max_epochs"] > before["max_epochs"]:
+        return False
+    if now.get("max_time") != before.get("max_time"):
         return False
     metrics = run.results().get("metrics", {})
     print(
@@ -206,22 +213,30 @@ def _is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
     return True
 
 
-def _execute(plan: Plan, run: Run | None, resume_from: Path | None, started: float) -> int:
-    """Fit, test and report a checked training in its folder (None on processes other than the first)."""
+def _follow(plan: Plan, resume_from: Path | None) -> int:
+    """Fit and test beside the first process, which alone writes and reports."""
+    callbacks = [plan.checkpoint, Throughput(), Panels(), *_optional_callbacks(plan.settings)]
+    try:
+        _fit_and_test(make_trainer(plan.settings["trainer"], callbacks, logger=None), plan, resume_from)
+    except Interrupted:
+        return 0
+    except Diverged:
+        return 1
+    return 0
+
+
+def _execute(plan: Plan, run: Run, resume_from: Path | None, purge_step: int | None, started: float) -> int:
+    """Fit, test and report a checked training in its folder."""
     settings = plan.settings
     console = make_console()
     throughput, panels = Throughput(), Panels()
     wants_bar = settings["trainer"].get("enable_progress_bar", True)
     progress = ProgressLine(console, throughput, enabled=wants_bar and console.is_terminal)
     callbacks = [plan.checkpoint, throughput, panels, progress, *_optional_callbacks(settings)]
-    if run is None:
-        trainer = make_trainer(settings["trainer"], callbacks, logger=None)
-        _fit_and_test(trainer, plan, resume_from)
-        return 0
     with _log_file(run):
         plan.checkpoint.folder = run.last.parent
         _begin(run, plan, resume_from)
-        logger = RunLogger(run.path, purge_step=_step_of(resume_from))
+        logger = RunLogger(run.path, purge_step)
         error: BaseException | None = None
         try:
             if resume_from is None:
@@ -230,8 +245,10 @@ def _execute(plan: Plan, run: Run | None, resume_from: Path | None, started: flo
                 draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
             trainer = make_trainer(settings["trainer"], callbacks, logger)
             _fit_and_test(trainer, plan, resume_from)
-        except (Exception, KeyboardInterrupt, SystemExit) as stop:
-            error = stop
+        except (KeyboardInterrupt, SystemExit):  # Lightning exits on Ctrl-C where no checkpoint can be saved
+            error = Interrupted(signal.SIGINT)
+        except Exception as failure:
+            error = failure
         finally:
             progress.stop()
         metrics = {} if error else {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -258,7 +275,7 @@ def _begin(run: Run, plan: Plan, resume_from: Path | None) -> None:
         parameters=sum(parameter.numel() for parameter in plan.module.network.parameters()),
         images_per_second=before.get("images_per_second"),
         seconds=before.get("seconds", 0.0),
-        data_source=settings["data"]["source"],
+        data_source=plan.data.images.source,
         versions=versions(),
         error=None,
     )
@@ -285,8 +302,8 @@ def _conclude(
     }
     if throughput.images_per_second is not None:
         changes["images_per_second"] = throughput.images_per_second
-    if isinstance(error, Interrupted | KeyboardInterrupt | SystemExit):
-        changes |= {"status": "interrupted", "error": shown(error) or "interrupted"}
+    if isinstance(error, Interrupted):
+        changes |= {"status": "interrupted", "error": shown(error)}
         how = f"continue with: python train.py resume={run.path}" if run.last.is_file() else "no checkpoint was saved"
         log.warning("%s; %s", changes["error"], how)
     elif error is not None:
@@ -317,9 +334,21 @@ def _optional_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
     return callbacks
 
 
-def _step_of(checkpoint: Path | None) -> int | None:
-    """The first step that a run resumed from the checkpoint will log anew."""
-    return None if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"]) + 1
+def _first_new_step(checkpoint: Path, settings: Mapping[str, Any]) -> int:
+    """The first step that a run resumed from the checkpoint logs anew.
+
+    Raises:
+        UsageError: the checkpoint is damaged, or from after the end of the training.
+    """
+    content = read_checkpoint(checkpoint)
+    try:
+        step, epoch = int(content["global_step"]), int(content["epoch"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{checkpoint}: holds no training that could go on") from error
+    if settings["trainer"]["max_epochs"] < epoch:
+        done = f"the run has done {epoch} epochs already"
+        raise UsageError(f"trainer.max_epochs={settings['trainer']['max_epochs']}: {done}")
+    return step + 1
 
 
 @contextmanager
@@ -327,6 +356,10 @@ def _log_file(run: Run) -> Iterator[None]:
     """Within the block, all messages also go to the run's train.log."""
     handler = logging.FileHandler(run.path / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for early in [h for h in logging.getLogger().handlers if isinstance(h, MemoryHandler)]:
+        early.setTarget(handler)  # what was said before there was a folder
+        early.close()
+        logging.getLogger().removeHandler(early)
     logging.getLogger().addHandler(handler)
     try:
         yield

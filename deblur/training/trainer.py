@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -37,23 +38,29 @@ _OURS = {
     "enable_checkpointing",
     "enable_model_summary",
     "use_distributed_sampler",
+    "overfit_batches",
     "reload_dataloaders_every_n_epochs",
     "num_sanity_val_steps",
     "barebones",
     "fast_dev_run",
     "enable_autolog_hparams",
     "model_registry",
-    "max_steps",
     "min_steps",
     "val_check_interval",
 }
 
 
 def _check_batches(name: str, value: Any) -> None:
+    least = 0 if name == "limit_val_batches" else 1
     if isinstance(value, float):
-        check_number(name, value, low=0.0, high=1.0)
+        check_number(name, value, above=0.0, high=1.0)
     else:
-        check_integer(name, value, low=0)
+        check_integer(name, value, low=least)
+
+
+def _check_steps(name: str, value: Any) -> None:
+    if value != -1:
+        check_integer(name, value, low=1)
 
 
 def _check_devices(name: str, value: Any) -> None:
@@ -80,7 +87,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "limit_val_batches": _check_batches,
     "limit_test_batches": _check_batches,
     "limit_predict_batches": _check_batches,
-    "overfit_batches": _check_batches,
+    "max_steps": _check_steps,
     "check_val_every_n_epoch": partial(check_integer, low=1),
     "log_every_n_steps": partial(check_integer, low=1),
     "accumulate_grad_batches": partial(check_integer, low=1),
@@ -120,7 +127,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
             check = check_flag
         else:
             check = _CHECKS.get(name)
-        if check is not None and value is not None:
+        if check is not None and (value is not None or name == "max_epochs"):
             try:
                 check(name, value)
             except ArgumentError as error:
@@ -145,7 +152,7 @@ def make_trainer(settings: Mapping[str, Any], callbacks: Sequence[Callback], log
             callbacks=list(callbacks),
             logger=logger if logger is not None else False,
             plugins=[AtomicCheckpointIO()],
-            enable_checkpointing=any(hasattr(callback, "monitor") for callback in callbacks),
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # the loaders know their share

@@ -107,7 +107,7 @@ def test_state_saved_between_two_batches_resumes_exactly_there(number, delivered
 
 def test_resuming_works_however_lightning_orders_its_calls():
     expected = epoch(loader(), 2)[4:]
-    state = {"epoch": 2, "position": 4}
+    state = {"epoch": 2, "position": 4, "batches": len(loader())}
     early = loader()
     early.set_epoch(2)
     reading = iter(early)  # iter, then the state
@@ -121,7 +121,7 @@ def test_state_is_plain_and_counts_delivered_batches():
     stopped.set_epoch(1)
     for position in range(1, 4):
         next(reading)
-        assert stopped.state_dict() == {"epoch": 1, "position": position}
+        assert stopped.state_dict() == {"epoch": 1, "position": position, "batches": len(stopped)}
 
 
 def test_state_saved_at_the_end_of_an_epoch_starts_the_next_one_afresh():
@@ -135,16 +135,16 @@ def test_state_saved_at_the_end_of_an_epoch_starts_the_next_one_afresh():
 
 def test_state_of_another_epoch_is_not_carried_over():
     resumed = loader()
-    resumed.load_state_dict({"epoch": 0, "position": 3})
+    resumed.load_state_dict({"epoch": 0, "position": 3, "batches": len(loader())})
     assert epoch(resumed, 1) == epoch(loader(), 1)
     assert epoch(resumed, 0) == epoch(loader(), 0)
 
 
 def test_state_can_be_saved_again_before_the_first_batch():
     resumed = loader()
-    resumed.load_state_dict({"epoch": 2, "position": 4})
+    resumed.load_state_dict({"epoch": 2, "position": 4, "batches": len(loader())})
     resumed.set_epoch(2)
-    assert resumed.state_dict() == {"epoch": 2, "position": 4}
+    assert resumed.state_dict() == {"epoch": 2, "position": 4, "batches": len(loader())}
 
 
 def test_batch_larger_than_the_share_is_cut_down():
@@ -202,3 +202,11 @@ def test_evaluation_batches_of_one_process_are_in_order_and_of_almost_one_size()
     assert len(batches) == 8
     assert all(one[-1] + 1 == two[0] for one, two in pairwise(batches))
     assert max(map(len, batches)) - min(map(len, batches)) <= 1
+
+
+def test_an_epoch_begun_by_other_processes_is_not_continued():
+    alone = loader(100, 10)
+    state = {"epoch": 1, "position": 3, "batches": len(alone)}
+    with pytest.raises(UsageError, match="as many processes"):
+        loader(100, 10, rank=0, world_size=2).load_state_dict(state)
+    loader(100, 10, rank=0, world_size=2).load_state_dict(state | {"position": len(alone)})

