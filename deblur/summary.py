@@ -180,13 +180,16 @@ class Sweep:
         if len(keys) == 2 and done:
             down, across = ([job.overrides.get(key, "") for job in self.jobs] for key in keys)
             down, across = list(dict.fromkeys(down)), list(dict.fromkeys(across))
+            figure.set_size_inches(max(6.0, 0.65 * len(across) + 3), max(3.0, 0.45 * len(down) + 1.8))
             grid = [[float("nan")] * len(across) for _ in down]
             for i, y in enumerate(down):
                 for j, x in enumerate(across):
                     values = [row[self.metric] for row in done if row[keys[0]] == y and row[keys[1]] == x]
                     if values:
                         grid[i][j] = mean(values)
-                        axis.text(j, i, _text(self.metric, grid[i][j]), ha="center", va="center", bbox=_LABEL)
+                        axis.text(
+                            j, i, _text(self.metric, grid[i][j]), ha="center", va="center", fontsize=9, bbox=_LABEL
+                        )
             figure.colorbar(axis.imshow(grid, aspect="auto", cmap="viridis"), label=self.metric)
             axis.set(xticks=range(len(across)), yticks=range(len(down)), xlabel=keys[1], ylabel=keys[0])
             axis.set_xticklabels(across)
