@@ -66,10 +66,13 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     states = {job.name: Run(plan.folder / job.name).state() for job in plan.jobs}
     for name, error in refused.items():
         _record(plan.folder / name, settings[name], error)
-    todo = [job.name for job in plan.jobs if states[job.name] != "finished" and job.name not in refused]
+    left = [name for name, state in states.items() if state not in ("finished", "running")]
+    todo = [name for name in left if name not in refused]
     finished = sum(state == "finished" for state in states.values())
     if finished:
         log.info("%d of %d jobs are finished already and skipped", finished, len(plan.jobs))
+    if len(left) + finished < len(plan.jobs):
+        log.info("%d jobs are being run by another process", len(plan.jobs) - len(left) - finished)
 
     parallel = _parallel_jobs(launcher_config)
     run = _Task(task, str(plan.folder), todo, parallel, time.time())
@@ -229,6 +232,8 @@ def _device(trainer: Mapping[str, Any], place: int) -> Any:
 def _record(folder: Path, settings: Mapping[str, Any], error: Exception) -> None:
     """Write down a job that could not start."""
     run = Run(folder)
+    if run.state() == "running":
+        return  # by another process, which will write how it ends
     folder.mkdir(parents=True, exist_ok=True)
     run.write_config(settings)
     run.write_results(status="failed", name=settings["name"], metrics={}, error=shown(error))

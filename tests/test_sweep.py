@@ -159,6 +159,22 @@ def test_a_failed_job_is_tried_again(door, tmp_path, monkeypatch):
     assert {row["status"] for row in table(tmp_path / "outputs/sweeps/mine")} == {"finished"}
 
 
+def test_a_job_that_another_process_runs_is_left_to_it(door, tmp_path):
+    folder = tmp_path / "outputs/sweeps/mine"
+    other = Run(folder / "model.depth=3")
+    other.path.mkdir(parents=True)
+    other.write_results(status="running", metrics={})
+    other.lock()
+    try:
+        ended = door(*SHORT, "-m", "model.depth=2,3")
+        assert other.results() == {"status": "running", "metrics": {}}
+    finally:
+        other.unlock()
+    assert ended.code == 0, ended.err
+    assert "1 jobs are being run by another process" in ended.err
+    assert {row["run"]: row["status"] for row in table(folder)}["model.depth=2"] == "finished"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -111,6 +111,8 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
             if run is not None and run.state() == "finished":
                 log.info("%s: finished already", run.path)
                 return 0
+            if run is not None and run.state() == "running":
+                raise UsageError(f"{run.path}: another process is working in this run")
             if run is not None and run.last.is_file():
                 settings = resumed_settings(run, composed, [])
             elif run is not None:
