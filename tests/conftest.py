@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import sys
@@ -88,3 +89,30 @@ def door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_root: Path, capfd
 def shell_environment(tiny_root: Path) -> dict[str, str]:
     """Environment for a door in a process of its own."""
     return {**os.environ, "DEBLUR_DATA": str(tiny_root), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def only_run(root: Path) -> Path:
+    (run,) = [path.parent for path in root.rglob("results.json")]
+    return run
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.fixture
+def run(door, tmp_path) -> Path:
+    """A finished tiny run."""
+    ended = door(*TINY, "output_root=whole")
+    assert ended.code == 0, ended.err
+    return only_run(tmp_path / "whole")

@@ -1,16 +1,9 @@
-"""A training from the command line to its folder: what it leaves, that it repeats, resumes and fails as it says."""
+"""A training from the command line to its folder: what it leaves, that it repeats, and how it fails."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,39 +12,11 @@ import yaml
 import deblur
 from deblur.errors import UsageError
 from deblur.metrics import NAMES
-from deblur.training.checkpoint import RunCheckpoint
 from deblur.training.logger import read_history
 from deblur.training.module import DeblurModule
 from deblur.training.run import Run
 from deblur.training.settings import summary_of
-from tests.conftest import ROOT, TINY
-
-
-def only_run(root: Path) -> Path:
-    (run,) = [path.parent for path in root.rglob("results.json")]
-    return run
-
-
-def results(run: Path) -> dict:
-    return json.loads((run / "results.json").read_text())
-
-
-def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    return torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
-
-
-def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
-
-
-@pytest.fixture
-def run(door, tmp_path) -> Path:
-    """A finished tiny run."""
-    ended = door(*TINY, "output_root=whole")
-    assert ended.code == 0, ended.err
-    return only_run(tmp_path / "whole")
+from tests.conftest import TINY, assert_equal_weights, only_run, results, weights
 
 
 def test_a_run_leaves_its_folder_and_prints_its_table(door, tmp_path):
@@ -177,92 +142,6 @@ def test_load_follows_no_import_path_out_of_a_checkpoint(run, tmp_path):
     assert not (tmp_path / "attacked").exists()
 
 
-@pytest.mark.parametrize("ema", [[], ["ema.decay=0.9"]], ids=["plain", "ema"])
-@pytest.mark.parametrize("step", [1, 3, 5, 7, 9], ids=lambda step: f"step{step}")  # 5 steps an epoch
-def test_a_resumed_run_equals_the_uninterrupted_run(door, tmp_path, monkeypatch, ema, step):
-    door(*TINY, *ema, "output_root=whole")
-    whole = only_run(tmp_path / "whole")
-    original = RunCheckpoint.on_train_batch_end
-
-    def interrupt(self, trainer, *arguments):
-        if trainer.global_step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, trainer, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
-        ended = door(*TINY, *ema, "output_root=cut")
-    cut = only_run(tmp_path / "cut")
-    assert ended.code == 143
-    assert ended.err.strip().endswith(f"resume=cut/cnn/{cut.name}")
-    assert Run(cut).state() == "interrupted"
-    ended = door(f"resume={cut}")
-    assert ended.code == 0, ended.err
-    assert results(cut)["metrics"] == results(whole)["metrics"]
-    for name in ("best", "last"):
-        assert_equal_weights(weights(cut, name), weights(whole, name))
-    cut_history, whole_history = read_history(cut), read_history(whole)
-    for name in ("train/loss", "val/psnr", "test/psnr"):
-        assert cut_history[name] == whole_history[name]
-
-
-@pytest.mark.slow
-def test_a_run_killed_in_an_epoch_resumes_to_the_same_metrics(tmp_path, shell_environment):
-    command = [sys.executable, str(ROOT / "train.py"), *TINY, "checkpoint.every_minutes=0", "trainer.max_epochs=20"]
-    process = subprocess.Popen(
-        [*command, "output_root=cut"], cwd=tmp_path, env=shell_environment, stderr=subprocess.PIPE
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("cut/cnn/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    cut = only_run(tmp_path / "cut")
-    assert Run(cut).state() == "interrupted"
-    epoch = torch.load(cut / "checkpoints/last.ckpt", weights_only=True)["epoch"]
-    assert epoch < 19
-    for arguments in ([*command, "output_root=whole"], [*command[:2], f"resume={cut}"]):
-        subprocess.run(arguments, cwd=tmp_path, env=shell_environment, check=True, capture_output=True, timeout=280)
-    assert results(cut)["metrics"] == results(only_run(tmp_path / "whole"))["metrics"]
-
-
-@pytest.mark.parametrize("step", [2, 3], ids=["between", "within"])  # of the two batches of a step
-def test_a_run_with_accumulated_gradients_resumes_exactly(door, tmp_path, monkeypatch, step):
-    settings = (*TINY, "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=1", "data.batch_size=20")
-    door(*settings, "output_root=whole")
-    whole = only_run(tmp_path / "whole")
-    history = read_history(whole)
-    assert [place for place, _ in history["train/loss_step"]] == list(range(1, 9))
-    assert history["train/loss"][0][1] == pytest.approx(history["train/loss_step"][0][1], rel=0.5)
-    original = RunCheckpoint.on_train_batch_end
-
-    def interrupt(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.current_epoch == 1 and batch_idx == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, trainer, module, outputs, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
-        assert door(*settings, "output_root=cut").code == 143
-    cut = only_run(tmp_path / "cut")
-    assert door(f"resume={cut}").code == 0
-    assert_equal_weights(weights(cut), weights(whole))
-
-
-def test_a_run_with_init_that_was_killed_before_its_first_checkpoint_starts_from_init_again(door, run, tmp_path):
-    settings = (*TINY, f"init={run}", "optimizer.lr=0.0", "output_root=next")
-    assert door(*settings).code == 0
-    killed = only_run(tmp_path / "next")
-    shutil.rmtree(killed / "checkpoints")
-    (killed / "checkpoints").mkdir()
-    (killed / "results.json").write_text(json.dumps({**results(killed), "status": "running"}))
-    assert Run(killed).state() == "interrupted"
-    ended = door(f"resume={killed}")
-    assert ended.code == 0, ended.err
-    assert_equal_weights(weights(killed), weights(run, "best"))
-    assert len(read_history(killed)["val/psnr"]) == 2  # the events of the first try are void
-
-
 def test_a_gradient_that_is_no_number_reaches_no_checkpoint(door, tmp_path, monkeypatch):
     def spoil(self, optimizer, *_, **__):
         if self.global_step == 9:  # the last step: no later loss can tell
@@ -276,15 +155,6 @@ def test_a_gradient_that_is_no_number_reaches_no_checkpoint(door, tmp_path, monk
     assert "Traceback" not in ended.err
     for name in ("best", "last"):
         assert all(tensor.isfinite().all() for tensor in weights(run, name).values())
-
-
-def test_a_damaged_checkpoint_is_refused_before_anything_changes(door, run):
-    (run / "checkpoints/last.ckpt").write_bytes(b"damaged")
-    before = (run / "results.json").read_bytes()
-    ended = door(f"resume={run}", "trainer.max_epochs=3")
-    assert ended.code == 2
-    assert "damaged" in ended.err
-    assert (run / "results.json").read_bytes() == before
 
 
 def test_what_was_said_before_there_was_a_folder_is_in_its_log(door, tmp_path, monkeypatch):
@@ -317,46 +187,6 @@ def test_columns_of_hparams_are_of_one_kind():
         assert {key: type(value) in (int, float) for key, value in row.items()} == {
             key: type(value) in (int, float) for key, value in rows[0].items()
         }
-
-
-def test_resume_refuses_other_settings_by_name_and_says_so_of_a_finished_run(door, run):
-    ended = door(f"resume={run}", "blur.length=7")
-    assert ended.code == 2
-    assert "blur.length=7" in ended.err
-    assert "trainer.max_epochs" in ended.err
-    ended = door(f"resume={run}", "blur.length=5", "model=cnn")  # the same as they are
-    assert ended.code == 0, ended.err
-    ended = door(f"resume={run}")
-    assert ended.code == 0
-    assert "finished" in ended.out
-    ended = door(f"resume={run}", "trainer.max_epochs=3")
-    assert ended.code == 0
-    assert len(read_history(run)["val/psnr"]) == 3
-    assert results(run)["status"] == "finished"
-
-
-def test_a_run_in_use_is_refused(door, run):
-    (run / "results.json").write_text(json.dumps({**results(run), "status": "running"}))
-    holder = Run(run)
-    holder.lock()
-    try:
-        assert holder.state() == "running"
-        ended = door(f"resume={run}")
-    finally:
-        holder.unlock()
-    assert ended.code == 2
-    assert "another process" in ended.err
-
-
-def test_init_starts_from_another_runs_weights(door, run, tmp_path):
-    ended = door(*TINY, f"init={run}", "output_root=next", "optimizer.lr=0.0")
-    assert ended.code == 0, ended.err
-    assert_equal_weights(weights(only_run(tmp_path / "next")), weights(run, "best"))
-    ended = door(*TINY, f"init={run}", "output_root=none", "model.width=4")
-    assert ended.code == 2
-    assert "init=" in ended.err
-    assert "do not fit" in ended.err
-    assert not (tmp_path / "none").exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(door, tmp_path, monkeypatch):
@@ -453,45 +283,3 @@ def test_the_offline_digits_are_announced_once_and_written_down(door, tmp_path, 
     ended = door(*TINY, *arguments, "data.offline_sample=false")
     assert ended.code == 2
     assert "DEBLUR_DATA" in ended.err
-
-
-@pytest.mark.slow
-def test_two_processes_test_a_checkpoint_to_the_same_metrics(run, tmp_path, shell_environment):
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
-    (copy / "results.json").write_text(json.dumps({**results(run), "status": "interrupted", "metrics": {}}))
-    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    command = [sys.executable, str(ROOT / "train.py"), f"resume={copy}", *two]
-    ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
-    assert ended.returncode == 0, ended.stderr
-    for name, value in results(run)["metrics"].items():
-        assert results(copy)["metrics"][name] == pytest.approx(value, abs=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "starter", [[], ["-m", "torch.distributed.run", "--nproc-per-node=2"]], ids=["ddp", "torchrun"]
-)
-def test_two_processes_train_one_run(tmp_path, shell_environment, starter):
-    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    tiny = [setting for setting in TINY if not setting.startswith("trainer=")]
-    command = [sys.executable, *starter, str(ROOT / "train.py"), *tiny, *two]
-    ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
-    assert ended.returncode == 0, ended.stderr
-    run = only_run(tmp_path / "outputs")
-    assert results(run)["status"] == "finished"
-    assert ended.stdout.count("PSNR, dB") == 1
-    assert len(list(run.glob("events.out.tfevents.*"))) == 1
-
-
-@pytest.mark.slow
-def test_two_processes_whose_loss_is_no_number_end_with_one_message(tmp_path, shell_environment):
-    tiny = [setting for setting in TINY if not setting.startswith("trainer=")]
-    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.gradient_clip_val=null"]
-    wrong = ["optimizer.lr=1e25", "optimizer=sgd", "optimizer.fused=false", "scheduler=none"]
-    command = [sys.executable, str(ROOT / "train.py"), *tiny, *two, *wrong]
-    ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
-    assert ended.returncode == 1
-    assert "no longer numbers" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert results(only_run(tmp_path / "outputs"))["status"] == "failed"

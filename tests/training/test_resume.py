@@ -1,0 +1,154 @@
+"""A run that ended in any way goes on exactly, or says why it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deblur.training.checkpoint import RunCheckpoint
+from deblur.training.logger import read_history
+from deblur.training.run import Run
+from tests.conftest import ROOT, TINY, assert_equal_weights, only_run, results, weights
+
+
+@pytest.mark.parametrize("ema", [[], ["ema.decay=0.9"]], ids=["plain", "ema"])
+@pytest.mark.parametrize("step", [1, 3, 5, 7, 9], ids=lambda step: f"step{step}")  # 5 steps an epoch
+def test_a_resumed_run_equals_the_uninterrupted_run(door, tmp_path, monkeypatch, ema, step):
+    door(*TINY, *ema, "output_root=whole")
+    whole = only_run(tmp_path / "whole")
+    original = RunCheckpoint.on_train_batch_end
+
+    def interrupt(self, trainer, *arguments):
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
+        ended = door(*TINY, *ema, "output_root=cut")
+    cut = only_run(tmp_path / "cut")
+    assert ended.code == 143
+    assert ended.err.strip().endswith(f"resume=cut/cnn/{cut.name}")
+    assert Run(cut).state() == "interrupted"
+    ended = door(f"resume={cut}")
+    assert ended.code == 0, ended.err
+    assert results(cut)["metrics"] == results(whole)["metrics"]
+    for name in ("best", "last"):
+        assert_equal_weights(weights(cut, name), weights(whole, name))
+    cut_history, whole_history = read_history(cut), read_history(whole)
+    for name in ("train/loss", "val/psnr", "test/psnr"):
+        assert cut_history[name] == whole_history[name]
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_an_epoch_resumes_to_the_same_metrics(tmp_path, shell_environment):
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, "checkpoint.every_minutes=0", "trainer.max_epochs=20"]
+    process = subprocess.Popen(
+        [*command, "output_root=cut"], cwd=tmp_path, env=shell_environment, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("cut/cnn/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    cut = only_run(tmp_path / "cut")
+    assert Run(cut).state() == "interrupted"
+    epoch = torch.load(cut / "checkpoints/last.ckpt", weights_only=True)["epoch"]
+    assert epoch < 19
+    for arguments in ([*command, "output_root=whole"], [*command[:2], f"resume={cut}"]):
+        subprocess.run(arguments, cwd=tmp_path, env=shell_environment, check=True, capture_output=True, timeout=280)
+    assert results(cut)["metrics"] == results(only_run(tmp_path / "whole"))["metrics"]
+
+
+@pytest.mark.parametrize("step", [2, 3], ids=["between", "within"])  # of the two batches of a step
+def test_a_run_with_accumulated_gradients_resumes_exactly(door, tmp_path, monkeypatch, step):
+    settings = (*TINY, "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=1", "data.batch_size=20")
+    door(*settings, "output_root=whole")
+    whole = only_run(tmp_path / "whole")
+    history = read_history(whole)
+    assert [place for place, _ in history["train/loss_step"]] == list(range(1, 9))
+    assert history["train/loss"][0][1] == pytest.approx(history["train/loss_step"][0][1], rel=0.5)
+    original = RunCheckpoint.on_train_batch_end
+
+    def interrupt(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, trainer, module, outputs, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
+        assert door(*settings, "output_root=cut").code == 143
+    cut = only_run(tmp_path / "cut")
+    assert door(f"resume={cut}").code == 0
+    assert_equal_weights(weights(cut), weights(whole))
+
+
+def test_a_run_with_init_that_was_killed_before_its_first_checkpoint_starts_from_init_again(door, run, tmp_path):
+    settings = (*TINY, f"init={run}", "optimizer.lr=0.0", "output_root=next")
+    assert door(*settings).code == 0
+    killed = only_run(tmp_path / "next")
+    shutil.rmtree(killed / "checkpoints")
+    (killed / "checkpoints").mkdir()
+    (killed / "results.json").write_text(json.dumps({**results(killed), "status": "running"}))
+    assert Run(killed).state() == "interrupted"
+    ended = door(f"resume={killed}")
+    assert ended.code == 0, ended.err
+    assert_equal_weights(weights(killed), weights(run, "best"))
+    assert len(read_history(killed)["val/psnr"]) == 2  # the events of the first try are void
+
+
+def test_a_damaged_checkpoint_is_refused_before_anything_changes(door, run):
+    (run / "checkpoints/last.ckpt").write_bytes(b"damaged")
+    before = (run / "results.json").read_bytes()
+    ended = door(f"resume={run}", "trainer.max_epochs=3")
+    assert ended.code == 2
+    assert "damaged" in ended.err
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_resume_refuses_other_settings_by_name_and_says_so_of_a_finished_run(door, run):
+    ended = door(f"resume={run}", "blur.length=7")
+    assert ended.code == 2
+    assert "blur.length=7" in ended.err
+    assert "trainer.max_epochs" in ended.err
+    ended = door(f"resume={run}", "blur.length=5", "model=cnn")  # the same as they are
+    assert ended.code == 0, ended.err
+    ended = door(f"resume={run}")
+    assert ended.code == 0
+    assert "finished" in ended.out
+    ended = door(f"resume={run}", "trainer.max_epochs=3")
+    assert ended.code == 0
+    assert len(read_history(run)["val/psnr"]) == 3
+    assert results(run)["status"] == "finished"
+
+
+def test_a_run_in_use_is_refused(door, run):
+    (run / "results.json").write_text(json.dumps({**results(run), "status": "running"}))
+    holder = Run(run)
+    holder.lock()
+    try:
+        assert holder.state() == "running"
+        ended = door(f"resume={run}")
+    finally:
+        holder.unlock()
+    assert ended.code == 2
+    assert "another process" in ended.err
+
+
+def test_init_starts_from_another_runs_weights(door, run, tmp_path):
+    ended = door(*TINY, f"init={run}", "output_root=next", "optimizer.lr=0.0")
+    assert ended.code == 0, ended.err
+    assert_equal_weights(weights(only_run(tmp_path / "next")), weights(run, "best"))
+    ended = door(*TINY, f"init={run}", "output_root=none", "model.width=4")
+    assert ended.code == 2
+    assert "init=" in ended.err
+    assert "do not fit" in ended.err
+    assert not (tmp_path / "none").exists()
