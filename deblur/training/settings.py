@@ -9,7 +9,6 @@ from typing import Any
 from deblur.errors import (
     ArgumentError,
     UsageError,
-    check_flag,
     check_integer,
     check_number,
     nearest,
@@ -106,8 +105,6 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     with section("ema"):
         if settings["ema"]["decay"] is not None:
             check_number("decay", settings["ema"]["decay"], low=0.0, high=1.0)
-    with section("module"):
-        check_flag("channels_last", settings["module"].get("channels_last", True))
 
 
 def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
