@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,16 +23,15 @@ from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus
-from hydra.plugins.launcher import Launcher
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from deblur.cli import CONFIGS, call, compose, make_console, plain, prepare_logging
+from deblur.cli import CONFIGS, call, compose, make_console, prepare_logging, settings_of
 from deblur.errors import ArgumentError, UsageError, shown
 from deblur.summary import Job, Sweep, check_metric
 from deblur.training.run import Run, folder_name
@@ -56,10 +58,14 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     plan = _plan(config_name, jobs, swept, ours)
     place = f"sweep.name='{plan.folder.name}'"
     commands = {job.name: [*line, place, f"sweep.job='{job.name}'"] for job, line in zip(plan.jobs, jobs, strict=True)}
-    module = task.partition(":")[0]
-    settings = {name: _settings(config_name, command) for name, command in commands.items()}
-    refused = _refused(f"{module}:check_job", plan, settings)
-    launcher_config = _compose_with_hydra(config_name, [*theirs, *commands[plan.jobs[0].name]])
+    with _hydra() as loader:
+        at_once = _jobs_at_once(loader.load_configuration(config_name, theirs, RunMode.RUN))
+    if at_once > 1:
+        import torch
+
+        torch.set_num_threads(1)  # threads of this process would be missing in its copies
+    settings = {name: settings_of(config_name, command)[0] for name, command in commands.items()}
+    refused = _refused(f"{task.partition(':')[0]}:check_job", plan, settings)
 
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan.save()
@@ -74,19 +80,11 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     if len(left) + finished < len(plan.jobs):
         log.info("%d jobs are being run by another process", len(plan.jobs) - len(left) - finished)
 
-    parallel = _parallel_jobs(launcher_config)
-    run = _Task(task, str(plan.folder), todo, parallel, time.time())
-    launcher = _launcher(launcher_config, run)
-    codes: list[int] = []
-    with _threads(parallel):
-        # One at a time where jobs run one after the other, so that Ctrl-C ends the sweep and not one job.
-        batches = [todo] if parallel != 1 else [[name] for name in todo]
-        for batch in batches:
-            number = len(codes)
-            for name, ended in zip(batch, launcher.launch([commands[n] for n in batch], number), strict=True):
-                codes.append(_code(plan.folder / name, settings[name], ended))
-            if codes[-1] >= 128:
-                break
+    run = _Task(task, str(plan.folder), {name: settings[name] for name in todo}, commands, at_once, time.time())
+    if at_once == 0:
+        codes = _launch(config_name, theirs, run, todo)
+    else:
+        codes = _run_side_by_side(run, todo) if at_once > 1 else _run_in_turn(run, todo)
     plan.write()
     again = ["python", sys.argv[0], "-m", *plan.command, *theirs, f"sweep.name={plan.folder.name}"]
     return _conclude(plan, max(codes, default=0), shlex.join(again))
@@ -151,14 +149,6 @@ def _free_name(parent: Path, name: str) -> str:
     return name if suffix == 1 else f"{name}_{suffix}"
 
 
-def _settings(config_name: str, command: Sequence[str]) -> dict[str, Any]:
-    config = compose(config_name, command, with_hydra=True)
-    HydraConfig.instance().set_config(config)
-    with open_dict(config):
-        del config["hydra"]
-    return plain(config)
-
-
 def _refused(task: str, plan: Sweep, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, UsageError]:
     """The jobs whose settings are refused, each valid by itself in another job.
 
@@ -181,41 +171,113 @@ def _refused(task: str, plan: Sweep, settings: Mapping[str, Mapping[str, Any]]) 
 
 @dataclass(frozen=True)
 class _Task:
-    """What the launcher calls for each job, in this process or another."""
+    """What runs a job, in this process or another.
+
+    Attributes:
+        task: `module:function` that trains.
+        folder: of the sweep.
+        settings: of each job that is to run, by name.
+        commands: the overrides of each job.
+        at_once: jobs at one time on this machine; 0 if they run elsewhere.
+        started: when the sweep did, seconds.
+    """
 
     task: str
     folder: str
-    todo: list[str]
-    parallel: int
+    settings: dict[str, dict[str, Any]]
+    commands: dict[str, list[str]]
+    at_once: int
     started: float
 
-    def __call__(self, config: DictConfig) -> int:
+    def __call__(self, name: str, place: int) -> int:
         prepare_logging()
-        settings = plain(config)
-        name = settings["sweep"]["job"]
-        place = self.todo.index(name)
-        log.info("job %d of %d: %s%s", place + 1, len(self.todo), name, self._time_left())
+        number = list(self.settings).index(name) + 1
+        log.info("job %d of %d: %s%s", number, len(self.settings), name, self._time_left())
+        settings = copy.deepcopy(self.settings[name])
         settings["trainer"]["devices"] = _device(settings["trainer"], place)
-        if self.parallel != 1:
+        if self.at_once != 1:
+            settings["trainer"]["enable_progress_bar"] = False
+        if self.at_once > 1:
             import torch
 
-            torch.set_num_threads(_threads_each(self.parallel))
-            settings["trainer"]["enable_progress_bar"] = False
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.at_once))
         try:
-            return call(self.task, settings, list(HydraConfig.get().overrides.task))
-        except UsageError as error:
-            _record(Path(self.folder) / name, settings, error)
+            return call(self.task, settings, self.commands[name])
+        except Exception as error:
+            if not isinstance(error, UsageError):
+                log.exception("%s", name)  # no user's fault, but still the failure of one job alone
+            self.record(name, error)
             return 1
         finally:
             Sweep.open(self.folder).write()
 
+    def launched(self, config: DictConfig) -> int:
+        """Run the job of a config that one of Hydra's launchers has composed, on another machine."""
+        name = config.sweep.job
+        return self(name, list(self.settings).index(name))
+
+    def record(self, name: str, error: Exception) -> None:
+        """Write down that a job failed of which nothing else could tell."""
+        _record(Path(self.folder) / name, self.settings[name], error)
+
     def _time_left(self) -> str:
-        states = [Run(Path(self.folder) / name).state() for name in self.todo]
+        states = [Run(Path(self.folder) / name).state() for name in self.settings]
         ended = sum(state in ("finished", "failed") for state in states)
         if not ended:
             return ""
         left = (time.time() - self.started) / ended * (len(states) - ended)
         return f" (about {left / 60:.0f} min left)" if left > 90 else f" (about {left:.0f} s left)"
+
+
+def _run_in_turn(run: _Task, names: Sequence[str]) -> list[int]:
+    """The exit codes of the jobs, run one after the other until one is interrupted."""
+    codes = []
+    for name in names:
+        codes.append(run(name, 0))
+        if codes[-1] >= 128:
+            break
+    return codes
+
+
+def _run_side_by_side(run: _Task, names: Sequence[str]) -> list[int]:
+    """The exit codes of the jobs, so many at once; 128 + the signal if one stopped them all."""
+    from deblur.processes import run_side_by_side
+
+    codes = []
+
+    def ended(name: str, code: int) -> None:
+        if code < 0:
+            run.record(name, RuntimeError(f"its process was ended by {signal.Signals(-code).name}"))
+            Sweep.open(run.folder).write()
+        codes.append(1 if code < 0 else code)
+
+    told = run_side_by_side(run, names, run.at_once, ended)
+    return codes if told is None else [128 + told]
+
+
+def _launch(config_name: str, overrides: Sequence[str], run: _Task, names: Sequence[str]) -> list[int]:
+    """The exit codes of the jobs, run by the launcher that Hydra's own overrides name."""
+    if not names:
+        return []
+    with _hydra() as loader:
+        config = loader.load_configuration(config_name, [*overrides, *run.commands[names[0]]], RunMode.RUN)
+        jobs = _launched(loader, config, run, names)
+    codes = []
+    for name, job in zip(names, jobs, strict=True):
+        if job.status is JobStatus.FAILED:
+            run.record(name, job._return_value)
+        codes.append(1 if job.status is JobStatus.FAILED else int(job.return_value))
+    return codes
+
+
+def _launched(loader: ConfigLoader, config: DictConfig, run: _Task, names: Sequence[str]) -> Sequence[JobReturn]:
+    if "submitit_folder" in config.hydra.launcher:
+        config.hydra.launcher.submitit_folder = f"{Path(run.folder).resolve()}/.submitit/%j"
+        log.info("%d jobs are submitted; what they print lies in %s", len(names), Path(run.folder) / ".submitit")
+    context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
+    plugins = Plugins.instance()
+    launcher = plugins.instantiate_launcher(hydra_context=context, task_function=run.launched, config=config)
+    return launcher.launch([run.commands[name] for name in names], 0)
 
 
 def _device(trainer: Mapping[str, Any], place: int) -> Any:
@@ -239,13 +301,6 @@ def _record(folder: Path, settings: Mapping[str, Any], error: Exception) -> None
     run.write_results(status="failed", name=settings["name"], metrics={}, error=shown(error))
 
 
-def _code(folder: Path, settings: Mapping[str, Any], ended: Any) -> int:
-    if ended.status is not JobStatus.FAILED:
-        return int(ended.return_value)
-    _record(folder, settings, ended._return_value)
-    return 1
-
-
 def _conclude(plan: Sweep, code: int, again: str) -> int:
     """Print the table and what failed; returns the sweep's exit code."""
     plan.show(make_console())
@@ -260,45 +315,30 @@ def _conclude(plan: Sweep, code: int, again: str) -> int:
     return int(bool(failures) or code != 0)
 
 
-def _compose_with_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig:
+@contextmanager
+def _hydra() -> Iterator[ConfigLoader]:
+    """Within the block, Hydra is at work, and what is handed over composes its configs."""
     GlobalHydra.instance().clear()
     initialize_config_dir(str(CONFIGS), version_base="1.3")
-    return GlobalHydra.instance().config_loader().load_configuration(config_name, list(overrides), RunMode.RUN)
+    try:
+        yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().clear()
 
 
-def _launcher(config: DictConfig, task: _Task) -> Launcher:
-    loader = GlobalHydra.instance().config_loader()
-    context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
-    return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+def _jobs_at_once(config: DictConfig) -> int:
+    """How many jobs run at once on this machine; 0 if they run elsewhere.
 
-
-def _parallel_jobs(config: DictConfig) -> int:
-    """How many jobs the launcher runs at once on this machine; 0 if elsewhere."""
+    Raises:
+        UsageError: it is no number of jobs.
+    """
     launcher = config.hydra.launcher
-    if "n_jobs" in launcher:
-        jobs = int(launcher.n_jobs)
-        return jobs if jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + jobs)
-    return 1 if "basic" in str(launcher._target_) else 0
-
-
-def _threads_each(parallel: int) -> int:
-    return max(1, (os.cpu_count() or 1) // max(parallel, 1))
-
-
-class _threads:
-    """Within the block, processes that are started share the cores instead of each taking all."""
-
-    def __init__(self, parallel: int) -> None:
-        self.parallel = parallel
-        self.before = os.environ.get("OMP_NUM_THREADS")
-
-    def __enter__(self) -> None:
-        if self.parallel > 1 and self.before is None:
-            os.environ["OMP_NUM_THREADS"] = str(_threads_each(self.parallel))
-
-    def __exit__(self, *_: object) -> None:
-        if self.parallel > 1 and self.before is None:
-            del os.environ["OMP_NUM_THREADS"]
+    if "n_jobs" not in launcher:
+        return 1 if "basic" in str(launcher._target_) else 0
+    jobs = launcher.n_jobs
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0 or jobs < -1:
+        raise UsageError(f"hydra.launcher.n_jobs={shown(jobs)}: must be a number of jobs, or -1 for one on each core")
+    return jobs if jobs > 0 else os.cpu_count() or 1
 
 
 def main(arguments: Sequence[str]) -> int:

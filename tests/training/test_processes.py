@@ -11,14 +11,17 @@ import pytest
 
 from tests.conftest import ROOT, TINY, only_run, results
 
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
+
 
 @pytest.mark.slow
-def test_two_processes_test_a_checkpoint_to_the_same_metrics(run, tmp_path, shell_environment):
+@pytest.mark.parametrize("starter", [[], TORCHRUN], ids=["ddp", "torchrun"])
+def test_two_processes_test_a_checkpoint_to_the_same_metrics(run, tmp_path, shell_environment, starter):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     (copy / "results.json").write_text(json.dumps({**results(run), "status": "interrupted", "metrics": {}}))
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    command = [sys.executable, str(ROOT / "train.py"), f"resume={copy}", *two]
+    command = [sys.executable, *starter, str(ROOT / "train.py"), f"resume={copy}", *two]
     ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr
     for name, value in results(run)["metrics"].items():
@@ -26,9 +29,7 @@ def test_two_processes_test_a_checkpoint_to_the_same_metrics(run, tmp_path, shel
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "starter", [[], ["-m", "torch.distributed.run", "--nproc-per-node=2"]], ids=["ddp", "torchrun"]
-)
+@pytest.mark.parametrize("starter", [[], TORCHRUN], ids=["ddp", "torchrun"])
 def test_two_processes_train_one_run(tmp_path, shell_environment, starter):
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     tiny = [setting for setting in TINY if not setting.startswith("trainer=")]

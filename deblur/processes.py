@@ -1,0 +1,83 @@
+"""The jobs of a sweep side by side on one machine, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from types import FrameType
+
+import torch
+
+Job = Callable[[str, int], int]
+
+
+def run_side_by_side(job: Job, names: Sequence[str], at_once: int, ended: Callable[[str, int], None]) -> int | None:
+    """Run job(name, place) for each name in a process of its own; returns the signal that ended it early, or None.
+
+    A process starts as a copy of this one (it need not import torch again) where that is safe: on Linux, without a GPU.
+    It fails alone: one that is killed, by the system for want of memory say, leaves the others as they are. SIGTERM and
+    Ctrl-C are handed on to those that run, which save, and start no more; so does the end of this process.
+
+    Args:
+        job: called with a name and a place, 0 to at_once - 1, that no other job has at the time; returns its exit code.
+        names: of the jobs, in the order in which they start.
+        at_once: processes at one time.
+        ended: called here with the name and exit code of each job that has ended; the code is -n after signal n.
+    """
+    forks = sys.platform == "linux" and not torch.cuda.is_available()
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    waiting, running = list(names), {}
+    with _forwarded(running) as told:
+        while running or (waiting and not told):
+            while waiting and len(running) < at_once and not told:
+                place = min(set(range(at_once)) - {place for _, _, place in running.values()})
+                name = waiting.pop(0)
+                process = context.Process(target=_run, args=(job, name, place), name=name)
+                process.start()
+                running[process.sentinel] = (name, process, place)
+            for sentinel in wait(list(running)):
+                name, process, _ = running.pop(sentinel)
+                process.join()
+                ended(name, process.exitcode)
+    return told[0] if told else None
+
+
+def _run(job: Job, name: str, place: int) -> None:
+    os.setpgid(0, 0)  # Ctrl-C on the terminal reaches the first process alone, which hands it on once
+    parent = multiprocessing.parent_process()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, daemon=True).start()
+    code = job(name, place)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # what this process inherited, the first one will close
+
+
+@contextmanager
+def _forwarded(running: dict) -> Iterator[list[int]]:
+    """Within the block, the first SIGTERM or Ctrl-C goes to all that run, and stands in the list."""
+    told: list[int] = []
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        for _, process, _ in list(running.values()):
+            os.kill(process.pid, number)
+
+    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,123 @@
+"""Jobs in processes of their own: as many at once as asked, each fails alone, all are told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from deblur.processes import run_side_by_side
+from tests.conftest import ROOT
+
+NAMES = [f"job{number}" for number in range(5)]
+
+
+@pytest.fixture
+def ended():
+    """What `run_side_by_side` told of jobs that ended: exit codes by name."""
+
+    class Ended(dict):
+        def __call__(self, name: str, code: int) -> None:
+            self[name] = code
+
+    return Ended()
+
+
+def test_jobs_run_once_each_never_more_than_asked_and_in_places_of_their_own(tmp_path, ended):
+    def job(name: str, place: int) -> int:
+        mine = tmp_path / f"at-{place}"
+        mine.mkdir()  # fails if another job has this place
+        time.sleep(0.05)
+        (tmp_path / name).write_text(str(os.getpid()))
+        mine.rmdir()
+        return NAMES.index(name)
+
+    assert run_side_by_side(job, NAMES, 2, ended) is None
+    assert ended == {name: number for number, name in enumerate(NAMES)}
+    pids = {(tmp_path / name).read_text() for name in NAMES}
+    assert len(pids) == 5
+    assert str(os.getpid()) not in pids
+
+
+def test_two_jobs_run_at_the_same_time(tmp_path, ended):
+    def job(name: str, place: int) -> int:
+        (tmp_path / name).touch()
+        until = time.monotonic() + 20
+        while not all((tmp_path / other).exists() for other in NAMES[:2]):
+            if time.monotonic() > until:
+                return 1
+            time.sleep(0.01)
+        return 0
+
+    run_side_by_side(job, NAMES[:2], 2, ended)
+    assert ended == {"job0": 0, "job1": 0}
+
+
+def test_a_job_that_is_killed_fails_alone(ended):
+    def job(name: str, place: int) -> int:
+        if name == "job1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    assert run_side_by_side(job, NAMES, 2, ended) is None
+    assert ended == {name: -9 if name == "job1" else 0 for name in NAMES}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_all_that_run_and_no_more_start(tmp_path, ended, number):
+    def job(name: str, place: int) -> int:
+        def stop(got: int, frame: object) -> None:
+            os._exit(128 + got)
+
+        signal.signal(number, stop)
+        (tmp_path / name).touch()
+        time.sleep(20)
+        return 0
+
+    def tell() -> None:
+        while not all((tmp_path / name).exists() for name in NAMES[:2]):
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    assert run_side_by_side(job, NAMES, 2, ended) == number
+    thread.join()
+    assert ended == {"job0": 128 + number, "job1": 128 + number}
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_jobs_are_told_to_stop_when_their_starter_is_killed(tmp_path):
+    script = tmp_path / "starter.py"
+    script.write_text(
+        "import pathlib, signal, sys, time\n"
+        "from deblur.processes import run_side_by_side\n"
+        "def job(name, place):\n"
+        "    def stop(number, frame):\n"
+        "        pathlib.Path('stopped').write_text(str(int(number)))\n"
+        "        sys.exit(1)\n"
+        "    signal.signal(signal.SIGTERM, stop)\n"
+        "    pathlib.Path('started').touch()\n"
+        "    time.sleep(20)\n"
+        "run_side_by_side(job, ['one'], 1, print)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    starter = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, env=environment)
+    _wait_for(tmp_path / "started")
+    starter.kill()
+    starter.wait()
+    _wait_for(tmp_path / "stopped")
+    assert int((tmp_path / "stopped").read_text() or 15) == signal.SIGTERM
+
+
+def _wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, path
+        time.sleep(0.02)
