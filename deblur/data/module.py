@@ -78,6 +78,14 @@ class DeblurDataModule(LightningDataModule):
         """(channels, height, width) of the images."""
         return tuple(self.images.train.shape[1:])
 
+    def labels(self, split: str) -> Tensor | None:
+        """The digit that each image of `train`, `val` or `test` shows, int64 (N,); None: the images are no digits.
+
+        Raises:
+            UsageError: they are digits, but the file of their labels is missing or damaged.
+        """
+        return None
+
     def evaluation_pairs(self, split: str) -> EvaluationPairs:
         """The fixed pairs of `val` or `test`."""
         if split not in self._evaluation:

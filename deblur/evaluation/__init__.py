@@ -1,0 +1,1 @@
+"""Metrics, protocols, classical baselines, reports and figures."""
