@@ -1,7 +1,8 @@
 """Networks from blurred to restored images, (B, C, H, W) to the same shape. Pure PyTorch."""
 
 from deblur.models.cnn import CNN
+from deblur.models.deconvolver import BlindDeconvolver
 from deblur.models.mlp import MLP
 from deblur.models.unet import UNet
 
-__all__ = ["CNN", "MLP", "UNet"]
+__all__ = ["CNN", "MLP", "BlindDeconvolver", "UNet"]

@@ -1,0 +1,196 @@
+"""A network that estimates the blur's PSF inside itself and deconvolves with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deblur.errors import ArgumentError, check_integer
+
+
+class BlindDeconvolver(nn.Module):
+    """Blind deconvolution, unrolled: restore, estimate the PSF, deconvolve with it, restore again.
+
+    A blurred image is y = k * x with one PSF k for the whole image. A small U-Net makes a first x of y alone. Each
+    stage then (1) solves k * x = y for k by regularised least squares in the Fourier domain, (2) cleans k with a small
+    network and makes it a PSF (non-negative, of sum 1), (3) fills what moved out of the image with k * x, (4)
+    deconvolves y with k by Wiener filters of several strengths, and (5) restores x again from x, y, the deconvolved
+    images and the misfit y - k * x. The strengths are learned; all of it is trained end to end by the loss of the last
+    image. After C. J. Schuler, M. Hirsch, S. Harmeling and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016 (the
+    quotient layer), with the U-Net of O. Ronneberger, P. Fischer and T. Brox, MICCAI 2015, on pixel-unshuffled images
+    (W. Shi et al., CVPR 2016) and the residual blocks without normalisation of EDSR (B. Lim et al., CVPRW 2017).
+
+    Args:
+        channels: channels of the images; they share the PSF.
+        widths: feature maps of the U-Nets at half and at quarter resolution.
+        blocks: residual blocks at half resolution (before and again after), at quarter resolution.
+        first_widths, first_blocks: the same of the first U-Net, which has no PSF yet.
+        stages: how often the PSF is estimated; 0 is the first U-Net alone.
+        psf_size: side of the window that the PSF is estimated in, a multiple of 4.
+        psf_width, psf_hidden: feature maps and hidden units of the networks that clean the PSF.
+        filters: Wiener filters of a stage.
+
+    Raises:
+        ArgumentError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: Sequence[int] = (32, 80),
+        blocks: Sequence[int] = (1, 2),
+        first_widths: Sequence[int] = (24, 64),
+        first_blocks: Sequence[int] = (1, 2),
+        stages: int = 1,
+        psf_size: int = 24,
+        psf_width: int = 24,
+        psf_hidden: int = 192,
+        filters: int = 3,
+    ) -> None:
+        super().__init__()
+        check_integer("channels", channels, low=1)
+        check_integer("stages", stages, low=0)
+        check_integer("psf_size", psf_size, low=4)
+        if psf_size % 4:
+            raise ArgumentError("psf_size", psf_size, "a multiple of 4")
+        for name, number in (("psf_width", psf_width), ("psf_hidden", psf_hidden), ("filters", filters)):
+            check_integer(name, number, low=1)
+        for name, pair, low in (
+            ("widths", widths, 1),
+            ("blocks", blocks, 0),
+            ("first_widths", first_widths, 1),
+            ("first_blocks", first_blocks, 0),
+        ):
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise ArgumentError(name, pair, "two whole numbers, for half and for quarter resolution")
+            for number in pair:
+                check_integer(name, number, low=low)
+        self.first = _UNet(channels, channels, first_widths, first_blocks)
+        self.stages = nn.ModuleList(
+            _Stage(channels, widths, blocks, psf_size, psf_width, psf_hidden, filters) for _ in range(stages)
+        )
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        """The restored images, (B, C, H, W), of any height and width."""
+        height, width = blurred.shape[-2:]
+        y = F.pad(blurred, (0, -width % 4, 0, -height % 4))
+        x = y + self.first(y)
+        for stage in self.stages:
+            x = stage(x, y)
+        return x[..., :height, :width]
+
+
+class _Stage(nn.Module):
+    """One estimate of the PSF and the restoration with it; see `BlindDeconvolver`."""
+
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        psf_size: int,
+        psf_width: int,
+        psf_hidden: int,
+        filters: int,
+    ) -> None:
+        super().__init__()
+        self.half = psf_size // 2
+        self.log_ridge = nn.Parameter(torch.tensor([-5.0, -2.0]))  # of the PSF, in units of the mean power of x
+        self.log_noise = nn.Parameter(torch.linspace(-8.0, -3.0, filters))  # of the Wiener filters
+        self.cleaner = _PSFCleaner(len(self.log_ridge), psf_size, psf_width, psf_hidden)
+        self.restore = _UNet((3 + filters) * channels, channels, widths, blocks)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """The next estimate from the estimate x and the blurred images y, all (B, C, H, W)."""
+        height, width = y.shape[-2:]
+        # Room for what moves out of the image, so that circular convolution is linear there: (B, C, *size).
+        size = tuple(max(n, self.half) + self.half + -n % 4 for n in (height, width))
+        fx, fy = torch.fft.rfft2(x, s=size), torch.fft.rfft2(y, s=size)
+        power = _power(fx).sum(1, keepdim=True)
+        ridge = power.mean((-2, -1), keepdim=True) * self.log_ridge.exp().view(1, -1, 1, 1) + 1e-6
+        rough = torch.fft.irfft2((fx.conj() * fy).sum(1, keepdim=True) / (power + ridge), s=size)
+        psf = self.cleaner(self._window(rough))  # (B, 1, psf_size, psf_size)
+        fk = torch.fft.rfft2(self._unwindow(psf, size))
+        reblurred = torch.fft.irfft2(fk * fx, s=size)
+        misfit = y - reblurred[..., :height, :width]
+        whole = reblurred + F.pad(misfit, (0, size[1] - width, 0, size[0] - height))  # y, and beyond it k * x
+        filters = fk.conj() / (_power(fk) + self.log_noise.exp().view(1, -1, 1, 1))  # (B, filters, ...)
+        sharp = torch.fft.irfft2(filters.unsqueeze(2) * torch.fft.rfft2(whole).unsqueeze(1), s=size)
+        sharp = sharp[..., :height, :width].flatten(1, 2)
+        return x + self.restore(torch.cat([x, y, sharp, misfit], dim=1))
+
+    def _window(self, rough: Tensor) -> Tensor:
+        """The window around the origin, which lies in the corner of the Fourier transform's grid."""
+        return rough.roll((self.half, self.half), (-2, -1))[..., : 2 * self.half, : 2 * self.half]
+
+    def _unwindow(self, psf: Tensor, size: tuple[int, int]) -> Tensor:
+        padded = F.pad(psf, (0, size[1] - 2 * self.half, 0, size[0] - 2 * self.half))
+        return padded.roll((-self.half, -self.half), (-2, -1))
+
+
+class _PSFCleaner(nn.Module):
+    """From rough estimates of a PSF, (B, estimates, K, K), to one PSF, (B, 1, K, K)."""
+
+    def __init__(self, estimates: int, size: int, width: int, hidden: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4 * estimates, width, 3, padding=1)
+        self.whole = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(estimates * size**2, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, width * (size // 4) ** 2),
+            nn.Unflatten(1, (width, size // 4, size // 4)),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+        )
+        self.head = nn.Conv2d(width, 4, 3, padding=1)
+        with torch.no_grad():
+            self.head.weight.mul_(0.3)
+
+    def forward(self, rough: Tensor) -> Tensor:
+        features = self.stem(F.pixel_unshuffle(8 * rough, 2)) + self.whole(8 * rough)
+        psf = F.relu(rough[:, :1] + F.pixel_shuffle(self.head(F.relu(features)), 2) / 8)
+        return psf / (psf.sum((-2, -1), keepdim=True) + 1e-3)
+
+
+class _UNet(nn.Module):
+    """U-Net of two levels, at half and at quarter resolution."""
+
+    def __init__(self, inputs: int, outputs: int, widths: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        fine, coarse = widths
+        self.stem = nn.Conv2d(4 * inputs, fine, 3, padding=1)
+        self.encoder = nn.Sequential(*(_Block(fine) for _ in range(blocks[0])))
+        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.bottom = nn.Sequential(*(_Block(coarse) for _ in range(blocks[1])))
+        self.up = nn.Conv2d(coarse, 4 * fine, 1)
+        self.decoder = nn.Sequential(*(_Block(fine) for _ in range(blocks[0])))
+        self.head = nn.Conv2d(fine, 4 * outputs, 3, padding=1)
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.encoder(self.stem(F.pixel_unshuffle(x, 2)))
+        coarse = self.bottom(self.down(x))
+        return F.pixel_shuffle(self.head(self.decoder(x + F.pixel_shuffle(self.up(coarse), 2))), 2)
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions whose result is added to the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=1)
+        )
+        with torch.no_grad():
+            self.layers[-1].weight.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()

@@ -1,0 +1,107 @@
+"""Muon for the matrices of a network, AdamW for the rest, as one optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from deblur.errors import ArgumentError, check_number
+
+# Quintic iteration of K. Jordan et al.: drives all singular values to about 1.
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(Optimizer):
+    """Muon: the momentum of each weight matrix is made orthogonal before the step; AdamW for all other parameters.
+
+    The weight of a convolution, (out, in, h, w), counts as the matrix (out, in * h * w). The step is scaled by
+    0.2 sqrt(max(rows, columns)), so that its root mean square, 0.2 lr, does not depend on the shape. Unlike
+    `torch.optim.Muon` it takes convolutions, and the parameters that are no matrices as well. Matrices with a side
+    under `smallest` (the layers at both ends of a network) are left to AdamW. After K. Jordan et al., "Muon: an
+    optimizer for hidden layers in neural networks", 2024, and J. Liu et al., "Muon is scalable for LLM training", 2025
+    (the scale).
+
+    Args:
+        params: parameters.
+        lr: learning rate of Muon; a schedule changes it.
+        momentum: of Muon, Nesterov's.
+        adam_ratio: learning rate of AdamW as a share of `lr`.
+        betas, eps: of AdamW.
+        smallest: smallest side of a matrix that is orthogonalised.
+
+    Raises:
+        ArgumentError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 0.01,
+        momentum: float = 0.95,
+        adam_ratio: float = 0.3,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+        smallest: int = 8,
+    ) -> None:
+        check_number("lr", lr, low=0.0)
+        check_number("momentum", momentum, low=0.0, high=1.0)
+        check_number("adam_ratio", adam_ratio, low=0.0)
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ArgumentError("betas", betas, "two numbers in [0, 1)")
+        defaults = {"lr": lr, "momentum": momentum, "adam_ratio": adam_ratio, "betas": tuple(betas), "eps": eps}
+        defaults["smallest"] = smallest
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                if parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= group["smallest"]:
+                    self._muon(parameter, group)
+                else:
+                    self._adamw(parameter, group)
+        return loss
+
+    def _muon(self, parameter: Tensor, group: dict) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum, beta = state["momentum"], group["momentum"]
+        momentum.lerp_(parameter.grad, 1 - beta)
+        update = orthogonalise(parameter.grad.lerp(momentum, beta).flatten(1))
+        scale = 0.2 * max(update.shape) ** 0.5
+        parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
+
+    def _adamw(self, parameter: Tensor, group: dict) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = 0
+            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        first, second = group["betas"]
+        state["mean"].lerp_(parameter.grad, 1 - first)
+        state["square"].mul_(second).addcmul_(parameter.grad, parameter.grad, value=1 - second)
+        root = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
+        rate = group["lr"] * group["adam_ratio"] / (1 - first ** state["step"])
+        parameter.addcdiv_(state["mean"], root, value=-rate)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The matrix with all its singular values brought to about 1 (0.7 to 1.2), by Newton-Schulz iterations."""
+    a, b, c = _NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
