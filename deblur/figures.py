@@ -42,8 +42,18 @@ def panel(pairs: Pairs, restored: Tensor, tile: int = 84) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def draw_restorations(path: Path, pairs: Pairs, restored: Tensor, title: str) -> None:
-    """Write a figure of images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF."""
+def draw_restorations(
+    path: Path, pairs: Pairs, restored: Tensor, title: str, names: Sequence[str] | None = None
+) -> None:
+    """Write a figure of images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF.
+
+    Args:
+        path: the PNG.
+        pairs: the images, (B, C, H, W).
+        restored: (B, C, H, W).
+        title: stands above.
+        names: one above each image.
+    """
     rows = _rows(pairs, restored)
     psnr = {
         "blurred": image_metrics(pairs.blurred, pairs.sharp)["psnr"],
@@ -57,6 +67,8 @@ def draw_restorations(path: Path, pairs: Pairs, restored: Tensor, title: str) ->
             _show(axis, image)
             if name in psnr:
                 axis.set_title(f"{psnr[name][column]:.1f} dB", fontsize=7, pad=2)
+            elif name == "sharp" and names is not None:
+                axis.set_title(names[column], fontsize=8, pad=2)
         line[0].set_ylabel(name, fontsize=9)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from deblur.build import trusting
 from deblur.errors import UsageError, shown
-from deblur.training.checkpoint import read_checkpoint
 from deblur.training.module import DeblurModule
 from deblur.training.run import trained_checkpoint
+from deblur.training.weights import read_weights
 
 
 class Restorer(nn.Module):
@@ -40,7 +40,7 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
     `torch.optim`.
 
     Args:
-        run: a run folder (its best checkpoint is taken) or a checkpoint file.
+        run: a run folder (its best checkpoint is taken), a checkpoint file, or a published run.
         allow: further packages whose classes the run may name.
 
     Raises:
@@ -51,14 +51,11 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
         restored = network(blurred)
     """
     file = trained_checkpoint(str(run), "run")
-    checkpoint = read_checkpoint(file)
-    settings = checkpoint.get("hyper_parameters")
-    if not isinstance(settings, dict):
-        raise UsageError(f"{file}: is no checkpoint of a run")
+    settings, state = read_weights(file)
     with trusting(*allow):
         try:
             module = DeblurModule(**settings)
-            module.load_state_dict(checkpoint["state_dict"])
+            module.load_state_dict(state)
         except (TypeError, RuntimeError) as error:
             raise UsageError(f"{file}: its weights do not fit its settings: {shown(error)}") from error
     return Restorer(module.network)

@@ -1,0 +1,121 @@
+"""The runs that are evaluated, and the pairs that all of them are evaluated on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from deblur.data.module import DeblurDataModule
+from deblur.errors import UsageError, check_path, shown
+from deblur.training.restorer import load
+from deblur.training.run import Run
+from deblur.training.settings import section
+
+
+@dataclass
+class Contender:
+    """A trained network that is evaluated.
+
+    Attributes:
+        name: for tables.
+        run: its folder.
+        network: from blurred to restored, on the device.
+        parameters: how many.
+    """
+
+    name: str
+    run: Run
+    network: nn.Module
+    parameters: int
+
+
+def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> list[Contender]:
+    """The runs of a path, or of several separated by commas, with their networks on the device.
+
+    Raises:
+        UsageError: there is no run, or its network cannot be had.
+    """
+    paths = [typed] if os.path.exists(os.path.expanduser(typed)) else [part for part in typed.split(",") if part]
+    runs = [_run(path) for path in paths]
+    short = [run.path.resolve().name for run in runs]
+    names = [f"{run.path.resolve().parent.name}/{run.path.resolve().name}" for run in runs]
+    if len(set(short)) == len(short) and all(not name[:1].isdigit() for name in short):
+        names = short
+    found = []
+    for number, (path, run) in enumerate(zip(paths, runs, strict=True)):
+        network = load(path, allow=allow).to(device)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        name = names[number] if names.count(names[number]) == 1 else f"{names[number]} ({number + 1})"
+        found.append(Contender(name, run, network, parameters))
+    return found
+
+
+def _run(path: str) -> Run:
+    with section(""):
+        place = check_path("run", path, "a run")
+    if place.is_file():  # a checkpoint, or published weights
+        place = place.parent.parent if place.parent.name == "checkpoints" else place.parent
+    return Run.open(str(place), "run")
+
+
+def common_settings(
+    contenders: Sequence[Contender], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configs of blur and data that all runs are evaluated on.
+
+    Args:
+        contenders: the runs.
+        settings: `blur` and `data` change those of the runs, or replace them if they name a class.
+
+    Raises:
+        UsageError: a run has none, or they differ between runs.
+    """
+    names = [contender.name for contender in contenders]
+    found = []
+    for contender in contenders:
+        config, parts = contender.run.config(), []
+        for key in ("blur", "data"):
+            if not isinstance(config.get(key), Mapping) or "_target_" not in config[key]:
+                raise UsageError(f"run: its config.yaml has no {key}")
+            changes = settings.get(key) or {}
+            parts.append({**changes} if "_target_" in changes else {**config[key], **changes})
+        data = parts[1]
+        if "root" not in (settings.get("data") or {}) and "DEBLUR_DATA" in os.environ:
+            data["root"] = os.environ["DEBLUR_DATA"]
+        if data.get("source") == "files" and "source" not in (settings.get("data") or {}):
+            data["source"] = "auto"  # where the run was made there were files; here there may be none
+        data.pop("batch_size", None)  # of training: no pair depends on it
+        found.append(tuple(parts))
+    for name, other in zip(names[1:], found[1:], strict=True):
+        for key, mine, theirs in zip(("blur", "data"), found[0], other, strict=True):
+            for leaf in {**mine, **theirs}:
+                if leaf != "root" and mine.get(leaf) != theirs.get(leaf):
+                    raise UsageError(
+                        f"run: {names[0]} has {key}.{leaf}={shown(mine.get(leaf))}, {name} {shown(theirs.get(leaf))}; "
+                        f"give {key}.{leaf} (or {key}) to evaluate them on the same pairs"
+                    )
+    return found[0]
+
+
+def try_network(contender: Contender, data: DeblurDataModule, device: torch.device) -> None:
+    """Refuses a network that cannot take the data's images.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    shape = data.image_shape
+    try:
+        with torch.inference_mode():
+            made = contender.network(torch.zeros(1, *shape, device=device))
+    except (RuntimeError, ValueError) as error:
+        size = "x".join(map(str, shape))
+        raise UsageError(
+            f"run={contender.run.path}: its network cannot take images of {size}: {shown(error)}"
+        ) from error
+    if made.shape != (1, *shape):
+        raise UsageError(f"run={contender.run.path}: its network makes {tuple(made.shape[1:])} from {shape}")

@@ -1,0 +1,110 @@
+"""Pictures of an evaluation: images side by side, PSNR against what was varied, spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from deblur.data.pairs import EvaluationPairs
+from deblur.evaluation.frequency import SMALLEST, radial_spectrum
+from deblur.evaluation.measure import SHARP, gather
+from deblur.evaluation.registry import METRICS
+from deblur.figures import draw_restorations
+
+_SPECTRUM_IMAGES = 1000
+
+
+def draw_against(path: Path, results: Mapping[str, Any], metric: str = "psnr") -> None:
+    """Write the metric of every method against the last label of the conditions, a plot for each value of the first.
+
+    Args:
+        path: the PNG.
+        results: of an evaluation with one or two labels, the last of them numbers.
+        metric: its name.
+    """
+    *first, last = results["labels"]
+    kinds = list(dict.fromkeys(tuple(c["labels"][label] for label in first) for c in results["conditions"]))
+    figure = Figure(figsize=(4.2 * len(kinds) + 0.6, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
+    for axis, kind in zip(axes, kinds, strict=True):
+        there = [c for c in results["conditions"] if tuple(c["labels"][label] for label in first) == kind]
+        x = [c["labels"][last] for c in there]
+        for method in there[0]["methods"]:
+            found = [c["methods"][method]["metrics"].get(metric) for c in there]
+            if method == SHARP or None in found:
+                continue
+            line = axis.plot(x, [f["mean"] for f in found], "o-", ms=3, lw=1.2, label=method)[0]
+            axis.fill_between(
+                x, [f["low"] for f in found], [f["high"] for f in found], alpha=0.2, color=line.get_color()
+            )
+        axis.set(xlabel=last, title=", ".join(map(str, kind)))
+        axis.grid(alpha=0.3)
+    unit = METRICS[metric].unit
+    axes[0].set_ylabel(METRICS[metric].title + (f", {unit}" if unit else ""))
+    axes[-1].legend(fontsize=7)
+    figure.savefig(path, dpi=100)
+
+
+def draw_spectra(path: Path, images: Mapping[str, Tensor], title: str) -> None:
+    """Write the mean radial power spectrum of each set of images, (N, C, H, W), by name."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for name, batch in images.items():
+        rings = min(min(batch.shape[-2:]) // 2, 32)
+        frequency, spectrum = radial_spectrum(batch, rings)
+        axis.plot(frequency, spectrum.mean(dim=0), lw=1.2, label=name, color="black" if name == SHARP else None)
+    axis.set(xlabel="spatial frequency, cycles a pixel", ylabel="power, dB")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=100)
+
+
+def draw_evaluation(
+    folder: Path,
+    name: str,
+    results: Mapping[str, Any],
+    pairs: EvaluationPairs | Any,
+    picked: Sequence[tuple[str, int]],
+    network: nn.Module,
+    network_name: str,
+    device: torch.device,
+) -> list[str]:
+    """Write the figures that an evaluation of this kind has, `<name>*.png`; returns their names.
+
+    Args:
+        folder: where to.
+        name: of the evaluation's files.
+        results: of the evaluation.
+        pairs: of the first condition.
+        picked: (best, typical or worst, index) of the images to show.
+        network: the first that was evaluated, on the device; its name and the device.
+    """
+    written = []
+    if results["labels"] and len(results["conditions"]) > 1 and "benchmark" not in results and picked:
+        draw_against(folder / f"{name}.png", results)
+        written.append(f"{name}.png")
+    if isinstance(pairs, EvaluationPairs) and picked:
+        shown = gather(pairs, [index for _, index in picked])
+        restored = _restore(network, shown.blurred, device)
+        where = ", ".join(f"{key} {value}" for key, value in results["conditions"][0]["labels"].items())
+        title = f"{network_name}{': ' + where if where else ''}"
+        kinds = [kind for kind, _ in picked]
+        draw_restorations(folder / f"{name}_images.png", shown, restored, title, kinds)
+        written.append(f"{name}_images.png")
+        if min(shown.sharp.shape[-2:]) >= SMALLEST:
+            some = pairs[: min(_SPECTRUM_IMAGES, len(pairs))]
+            sets = {SHARP: some.sharp, "blurred": some.blurred, network_name: _restore(network, some.blurred, device)}
+            draw_spectra(folder / f"{name}_spectra.png", sets, title)
+            written.append(f"{name}_spectra.png")
+    return written
+
+
+@torch.inference_mode()
+def _restore(network: nn.Module, blurred: Tensor, device: torch.device) -> Tensor:
+    return torch.cat([network(part.to(device)).cpu() for part in blurred.split(256)])

@@ -1,0 +1,82 @@
+"""The metrics of every method on the pairs of a condition: of sharp, blurred, restored images and of the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deblur.data.pairs import EvaluationPairs, Pairs
+from deblur.evaluation.baselines import Baseline
+from deblur.evaluation.protocols import Draws
+from deblur.evaluation.registry import Metric, measure
+
+Values = dict[str, Tensor]  # name of a metric -> (N,)
+
+BLURRED, SHARP = "blurred", "sharp"  # methods beside the networks and baselines
+
+
+def blocks(pairs: EvaluationPairs | Draws, size: int) -> Iterator[tuple[Tensor, Pairs]]:
+    """(which images, their pairs) in turn, on the CPU."""
+    if isinstance(pairs, Draws):
+        yield from pairs.blocks()
+        return
+    for start in range(0, len(pairs), size):
+        stop = min(start + size, len(pairs))
+        yield torch.arange(start, stop), pairs[start:stop]
+
+
+@torch.inference_mode()
+def measure_methods(
+    pairs: EvaluationPairs | Draws,
+    networks: Mapping[str, nn.Module],
+    baselines: Mapping[str, tuple[Baseline, str]],
+    metrics: Sequence[Metric],
+    labels: Tensor | None,
+    *,
+    batch_size: int,
+    device: torch.device,
+    advance: Callable[[int], object],
+) -> dict[str, Values]:
+    """The values of each metric for each image by method: `blurred`, the networks, the baselines, and `sharp`.
+
+    `sharp` has only what is not the same for every sharp image: legibility.
+
+    Args:
+        pairs: N of them.
+        networks: by name, from blurred to restored (B, C, H, W), on the device.
+        baselines: by name, each with the padding of the blur.
+        metrics: as the registry chooses them.
+        labels: (M,), the digit of each image that the pairs are of, or None.
+        batch_size: images that a network restores at once.
+        device: where the networks are.
+        advance: called with the number of (image, method) done since its last call.
+    """
+    found: dict[str, list[Values]] = {}
+    for chosen, block in blocks(pairs, max(batch_size, 1000)):
+        sharp, blurred = (side.to(device, non_blocking=True) for side in (block.sharp, block.blurred))
+        digits = None if labels is None else labels[chosen].to(device)
+        images = {BLURRED: blurred}
+        if any(metric.digits_only for metric in metrics):
+            images[SHARP] = sharp
+        for name, network in networks.items():
+            images[name] = torch.cat([network(part) for part in blurred.split(batch_size)])
+        for name, (baseline, padding) in baselines.items():
+            images[name] = baseline.restore(block.blurred, block.motion.psf, padding, advance).to(device)
+        for name, side in images.items():
+            wanted = [metric for metric in metrics if name != SHARP or metric.digits_only]
+            values = measure(wanted, side, sharp, digits)
+            found.setdefault(name, []).append({metric: value.cpu() for metric, value in values.items()})
+        advance(len(sharp) * len(networks))
+    return {name: {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for name, parts in found.items()}
+
+
+def gather(pairs: EvaluationPairs, indices: Sequence[int]) -> Pairs:
+    """The pairs of these images, on the CPU."""
+    parts = [pairs[index : index + 1] for index in indices]
+    return Pairs(
+        torch.cat([part.sharp for part in parts]),
+        torch.cat([part.blurred for part in parts]),
+        type(parts[0].motion).cat([part.motion for part in parts]),
+    )

@@ -1,0 +1,125 @@
+"""An evaluation's results as one JSON file, and the CSV, Markdown and terminal tables rendered from it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from deblur.evaluation.registry import METRICS
+from deblur.training.run import write_atomically
+
+Results = Mapping[str, Any]
+Cells = list[list[str]]
+
+
+def write_report(folder: Path, name: str, results: Results) -> None:
+    """Write `<name>.json`, and `.csv` and `.md` from it, each whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{name}.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_atomically(folder / f"{name}.csv", _as_csv(results))
+    write_atomically(folder / f"{name}.md", _as_markdown(results))
+
+
+def show_report(console: Console, results: Results) -> None:
+    """Print the tables and the worst images."""
+    for title, cells in tables(results):
+        console.print(f"{title}:", highlight=False)
+        table = Table()
+        words = _words(results)
+        for column in cells[0]:
+            table.add_column(column, justify="left" if column in words else "right")
+        for line in cells[1:]:
+            table.add_row(*line)
+        console.print(table)
+    for line in _worst(results):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def tables(results: Results) -> Iterator[tuple[str, Cells]]:
+    """(title, header and rows) of each table: the methods by condition; the benchmark's with the published rows."""
+    about = f"{results['title']}, {results['images']:,} images ({results['data']})"
+    if "benchmark" in results:
+        yield f"{results['title']}, {results['data']}", _benchmark_cells(results["benchmark"])
+        return
+    yield f"{about}, mean ± half the width of its 95 % interval", _cells(results)
+
+
+def _words(results: Results) -> set[str]:
+    return {"method", "blur"}
+
+
+def _cells(results: Results) -> Cells:
+    labels, metrics = results["labels"], results["metrics"]
+    titles = [METRICS[name].title + (f", {METRICS[name].unit}" if METRICS[name].unit else "") for name in metrics]
+    rows: Cells = [[*labels, "method", *titles]]
+    for condition in results["conditions"]:
+        for method, found in condition["methods"].items():
+            line = [str(condition["labels"][label]) for label in labels] + [_titled(method, found)]
+            rows.append([*line, *(_figure(name, found["metrics"].get(name)) for name in metrics)])
+    return rows
+
+
+def _titled(method: str, found: Mapping[str, Any]) -> str:
+    if "parameter" not in found:
+        return method
+    name, value = found["parameter"]
+    return f"{method}, {name} {value:g}"
+
+
+def _figure(name: str, summary: Mapping[str, float] | None) -> str:
+    if summary is None:
+        return ""
+    digits = METRICS[name].digits
+    return f"{summary['mean']:.{digits}f} ± {(summary['high'] - summary['low']) / 2:.{digits}f}"
+
+
+def _benchmark_cells(benchmark: Mapping[str, Any]) -> Cells:
+    rows: Cells = [["method", "MSE", "± std over rounds", "parameters", "PSNR, dB", "SSIM"]]
+    for row in benchmark["rows"]:
+        values = [f"{row['mse']:.6f}", "" if row["std"] is None else f"{row['std']:.6f}", row["parameters"]]
+        rows.append([row["method"], *values, *(_plain(row, key, digits) for key, digits in (("psnr", 2), ("ssim", 4)))])
+    return rows
+
+
+def _plain(row: Mapping[str, Any], key: str, digits: int) -> str:
+    return "" if row.get(key) is None else f"{row[key]:.{digits}f}"
+
+
+def _worst(results: Results) -> Iterator[str]:
+    for condition in results["conditions"]:
+        where = ", ".join(f"{key} {value}" for key, value in condition["labels"].items())
+        for method, found in condition["methods"].items():
+            if "worst" in found and len(results["conditions"]) == 1:
+                images = ", ".join(f"{item['image']} ({item['psnr']:.1f} dB)" for item in found["worst"])
+                yield f"worst images of {method}{' at ' + where if where else ''}: {images}"
+
+
+def _as_csv(results: Results) -> str:
+    stream = io.StringIO()
+    fields = [*results["labels"], "method", "parameter", "metric", "mean", "std", "low", "high", "images"]
+    writer = csv.DictWriter(stream, fieldnames=fields, lineterminator="\n")
+    writer.writeheader()
+    for condition in results["conditions"]:
+        for method, found in condition["methods"].items():
+            parameter = "" if "parameter" not in found else f"{found['parameter'][0]}={found['parameter'][1]:g}"
+            for metric, summary in found["metrics"].items():
+                row = {**condition["labels"], "method": method, "parameter": parameter, "metric": metric, **summary}
+                writer.writerow(row)
+    return stream.getvalue()
+
+
+def _as_markdown(results: Results) -> str:
+    parts = []
+    for title, cells in tables(results):
+        lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
+        rows = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+        parts.append(f"{title}:\n\n{rows}")
+    parts.append("".join(f"{line}  \n" for line in _worst(results)))
+    return f"`{results['command']}`\n\n" + "\n".join(part for part in parts if part)
