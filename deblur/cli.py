@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
@@ -40,7 +41,9 @@ def door(config_name: str, task: str) -> None:
     # cost most of the speed. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing a trace and exiting
-    arguments = [quote_path(argument, sweep=is_sweep(sys.argv)) for argument in sys.argv[1:]]
+    arguments = [space_override(quote_path(argument, sweep=is_sweep(sys.argv))) for argument in sys.argv[1:]]
+    if config_name == "evaluate":  # what it changes of a run's own blur and data is added to nothing
+        arguments = [re.sub(r"^(blur|data)\.", r"++\1.", argument) for argument in arguments]
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))  # anywhere will do
     try:
         _refuse_unused(sys.argv[1:])
@@ -141,13 +144,22 @@ def quote_path(argument: str, sweep: bool = False) -> str:
     if not equals or key.lstrip("+") not in _PATHS or value in ("", "null") or quoted:
         return argument
     parts = value.split(",") if sweep and not os.path.exists(os.path.expanduser(value)) else [value]
-    return f"{key}=" + ",".join(_quoted(part) for part in parts)
+    return f"{key}=" + ",".join(quote(part) for part in parts)
 
 
-def _quoted(value: str) -> str:
+def quote(value: str) -> str:
+    """The text as a quoted value of Hydra's grammar."""
     # In Hydra's grammar backslashes count only before a quote: those there, and those at the end, are doubled.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return "'" + escaped.replace("${", "\\${") + "'"
+
+
+def space_override(argument: str) -> str:
+    """The override of a search's space as Hydra can follow it: settings' names hold dots, and more may be added."""
+    end = re.fullmatch(r"\+*search\.space\.(.+)\.(type|low|high|log|step|choices)=(.*)", argument)
+    if end:
+        return f"++search.space={{{end[1]}:{{{end[2]}:{end[3]}}}}}"
+    return f"++{argument}" if argument.startswith("search.space={") else argument
 
 
 def _refuse_unused(arguments: Sequence[str]) -> None:
@@ -220,6 +232,34 @@ def compose(config_name: str, overrides: Sequence[str], with_hydra: bool = False
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return hydra.compose(config_name, list(overrides), return_hydra_config=with_hydra)
+
+
+def settings_of(config_name: str, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """The settings of one job, resolved to plain containers, and the option that each group takes.
+
+    Raises:
+        UsageError: a value is missing.
+    """
+    config = compose(config_name, overrides, with_hydra=True)
+    HydraConfig.instance().set_config(config)
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config["hydra"]
+    return plain(config), choices
+
+
+@contextmanager
+def only_warnings_on_screen() -> Iterator[None]:
+    """Within the block, messages reach the screen from warnings on; logs get all of them."""
+    screens = [handler for handler in logging.getLogger().handlers if isinstance(handler.formatter, _OneLine)]
+    before = [handler.level for handler in screens]
+    for handler in screens:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler, level in zip(screens, before, strict=True):
+            handler.setLevel(level)
 
 
 def _say(line: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from deblur.metrics import NAMES
+
+HISTORY = "history.json"  # of a published run, which has no events: name -> [[step, value], ...]
 
 
 class RunLogger(TensorBoardLogger):
@@ -38,9 +41,15 @@ class RunLogger(TensorBoardLogger):
         self.experiment.close()
 
     @rank_zero_only
-    def log_summary(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """One row of the HParams tab: the same metric keys in every run, no value but numbers and words."""
-        row = {f"test/{name}": float(metrics.get(f"test/{name}", 0.0)) for name in NAMES}
+    def log_summary(self, settings: Mapping[str, Any], metrics: Mapping[str, float], split: str = "test") -> None:
+        """One row of the HParams tab: the same metric keys in every run, no value but numbers and words.
+
+        Args:
+            settings: its settings.
+            metrics: of the run, by their names on the dashboard.
+            split: which metrics count: `test`, or `val` for runs that are not tested.
+        """
+        row = {f"{split}/{name}": float(metrics.get(f"{split}/{name}", 0.0)) for name in NAMES}
         writer = self.experiment._get_file_writer()
         for summary in hparams(dict(settings), row):
             writer.add_summary(summary)
@@ -48,6 +57,9 @@ class RunLogger(TensorBoardLogger):
 
 def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """All scalars of a run as (step, value) pairs by name, without what a resumed run replaced."""
+    published = folder / HISTORY
+    if published.is_file():
+        return {name: [tuple(point) for point in line] for name, line in json.loads(published.read_text()).items()}
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "tensors": 1})

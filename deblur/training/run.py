@@ -16,7 +16,10 @@ import yaml
 
 from deblur.errors import ArgumentError, UsageError, check_path
 
-STATES = ("new", "running", "finished", "failed", "interrupted")
+STATES = ("new", "running", "finished", "failed", "interrupted", "pruned")
+
+
+PUBLISHED = "weights.safetensors"  # of a run that has no checkpoints, only what is needed to use its network
 
 
 class Run:
@@ -90,8 +93,9 @@ class Run:
 
     @property
     def trained(self) -> Path:
-        """The checkpoint to use: the best, or the last if none was chosen."""
-        return self.best if self.best.is_file() else self.last
+        """The file of weights to use: the best checkpoint, the last if none was chosen, or what was published."""
+        files = (self.best, self.last, self.path / PUBLISHED)
+        return next((file for file in files if file.is_file()), self.last)
 
     @property
     def figures(self) -> Path:
@@ -129,7 +133,7 @@ class Run:
         return results
 
     def state(self) -> str:
-        """`new`, `running`, `finished`, `failed` or `interrupted`.
+        """`new`, `running`, `finished`, `failed`, `interrupted` or, of a search's trial that was stopped, `pruned`.
 
         A run that says running but whose process has gone (its lock is free) was interrupted.
         """
@@ -175,7 +179,7 @@ class Run:
 
 
 def trained_checkpoint(path: str, key: str) -> Path:
-    """The checkpoint that a path means: a file itself, or the best one of a run folder.
+    """The file of weights that a path means: a file itself, or the one to use of a run folder.
 
     Raises:
         UsageError: there is no run.

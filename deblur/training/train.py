@@ -34,9 +34,11 @@ from deblur.training.module import DeblurModule, Diverged
 from deblur.training.panels import Panels
 from deblur.training.progress import ProgressLine, Throughput
 from deblur.training.report import draw_figures, print_results, versions
-from deblur.training.run import Run, folder_name, trained_checkpoint
+from deblur.training.run import PUBLISHED, Run, folder_name, trained_checkpoint
 from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
 from deblur.training.trainer import check_trainer, make_trainer
+from deblur.training.trial import Pruned, TrialWatch
+from deblur.training.weights import read_weights
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +63,7 @@ def check_job(composed: Mapping[str, Any]) -> int:
         UsageError: a setting is refused, or an earlier try of the job had others.
     """
     check_settings(composed)
-    strategy, devices = (composed["trainer"].get(key) for key in ("strategy", "devices"))
-    if str(strategy).startswith(("ddp", "fsdp", "deepspeed")) or devices not in ("auto", 1, "1"):
-        raise UsageError(
-            f"trainer.strategy={strategy} trainer.devices={shown(devices)}: a job of a sweep (-m) is one process on "
-            "one device; start runs of several processes one by one"
-        )
+    refuse_processes(composed, "a job of a sweep (-m)")
     earlier = _earlier_try(composed)
     if earlier is not None and earlier.last.is_file():
         other = differences(earlier.config(), composed)
@@ -77,6 +74,20 @@ def check_job(composed: Mapping[str, Any]) -> int:
     with trusting(EVERYTHING):
         make_plan(composed)
     return 0
+
+
+def refuse_processes(settings: Mapping[str, Any], what: str) -> None:
+    """Refuses settings for several processes or devices, for what is one of many runs.
+
+    Raises:
+        UsageError: they are.
+    """
+    strategy, devices = (settings["trainer"].get(key) for key in ("strategy", "devices"))
+    if str(strategy).startswith(("ddp", "fsdp", "deepspeed")) or devices not in ("auto", 1, "1"):
+        raise UsageError(
+            f"trainer.strategy={strategy} trainer.devices={shown(devices)}: {what} is one process on "
+            "one device; start runs of several processes one by one"
+        )
 
 
 def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
@@ -100,6 +111,8 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
             stack.enter_context(trusting(EVERYTHING))
         elif composed["resume"] is not None:
             run = Run.open(str(composed["resume"]), "resume")
+            if run.trained.name == PUBLISHED:
+                raise UsageError(f"resume={run.path}: has no checkpoint to go on from; init=<run> can use it")
             settings = resumed_settings(run, composed, typed)
             stack.enter_context(trusting(*composed["allow"]))
             if _is_finished(run, settings):
@@ -118,11 +131,7 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
             elif run is not None:
                 shutil.rmtree(run.path)  # failed before there was anything to keep
                 run = None
-        resume_from = run.last if run is not None and run.last.is_file() else None
-        purge_step = None if run is None else 0 if resume_from is None else _first_new_step(resume_from, settings)
-        plan = make_plan(settings)
-        if settings["init"] is not None and resume_from is None:
-            _load_weights(plan.module, str(settings["init"]))
+        plan, resume_from, purge_step = _prepare(settings, run)
         if rank_zero_only.rank != 0:
             return _follow(plan, resume_from)
         run = run or _new_run(settings)
@@ -131,6 +140,37 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
         os.environ[_RUN_VARIABLE] = str(run.path.resolve())
         stack.callback(os.environ.pop, _RUN_VARIABLE)
         return _execute(plan, run, resume_from, purge_step, started)
+
+
+def train_trial(run: Run, settings: Mapping[str, Any], watch: TrialWatch) -> int:
+    """Train one trial of a search, from its last checkpoint if it has one; it is validated, never tested.
+
+    Args:
+        run: its folder, which the caller has locked.
+        settings: resolved to plain containers.
+        watch: hears of every validation, and may stop the trial.
+
+    Returns:
+        The exit code, as `train` does; 0 for a trial that was stopped by `watch`, too.
+
+    Raises:
+        UsageError: the settings are refused; nothing was written.
+    """
+    started = time.perf_counter()
+    with trusting(EVERYTHING):
+        plan, resume_from, purge_step = _prepare(settings, run)
+        return _execute(plan, run, resume_from, purge_step, started, watch)
+
+
+def _prepare(settings: Mapping[str, Any], run: Run | None) -> tuple[Plan, Path | None, int | None]:
+    """The plan, the checkpoint that a run goes on from, and the first step that it logs anew."""
+    begun = run is not None and run.config_path.is_file()
+    resume_from = run.last if run is not None and run.last.is_file() else None
+    purge_step = (0 if resume_from is None else _first_new_step(resume_from, settings)) if begun else None
+    plan = make_plan(settings)
+    if settings["init"] is not None and resume_from is None:
+        _load_weights(plan.module, str(settings["init"]))
+    return plan, resume_from, purge_step
 
 
 def _earlier_try(settings: Mapping[str, Any]) -> Run | None:
@@ -193,7 +233,7 @@ def _check_shape(module: DeblurModule, shape: tuple[int, int, int]) -> None:
 
 
 def _load_weights(module: DeblurModule, path: str) -> None:
-    weights = read_checkpoint(trained_checkpoint(path, "init"))["state_dict"]
+    weights = read_weights(trained_checkpoint(path, "init")).state
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
@@ -208,8 +248,9 @@ def _is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
     if now.get("max_time") != before.get("max_time"):
         return False
     metrics = run.results().get("metrics", {})
+    split = "test" if "test/psnr" in metrics else "val"  # a trial of a search is not tested
     print(
-        f"{run.path}: finished, PSNR {metrics.get('test/psnr', float('nan')):.2f} dB on test; a larger "
+        f"{run.path}: finished, PSNR {metrics.get(f'{split}/psnr', float('nan')):.2f} dB on {split}; a larger "
         f"trainer.max_epochs (now {settings['trainer']['max_epochs']}) trains on, init=<run> starts a new run from it"
     )
     return True
@@ -227,14 +268,22 @@ def _follow(plan: Plan, resume_from: Path | None) -> int:
     return 0
 
 
-def _execute(plan: Plan, run: Run, resume_from: Path | None, purge_step: int | None, started: float) -> int:
-    """Fit, test and report a checked training in its folder."""
+def _execute(
+    plan: Plan,
+    run: Run,
+    resume_from: Path | None,
+    purge_step: int | None,
+    started: float,
+    watch: TrialWatch | None = None,
+) -> int:
+    """Fit, test and report a checked training in its folder; a trial (with `watch`) is not tested."""
     settings = plan.settings
     console = make_console()
     throughput, panels = Throughput(), Panels()
     wants_bar = settings["trainer"].get("enable_progress_bar", True)
     progress = ProgressLine(console, throughput, enabled=wants_bar and console.is_terminal)
     callbacks = [plan.checkpoint, throughput, panels, progress, *_optional_callbacks(settings)]
+    callbacks += [] if watch is None else [watch]
     with _log_file(run):
         plan.checkpoint.folder = run.last.parent
         _begin(run, plan, resume_from)
@@ -246,21 +295,31 @@ def _execute(plan: Plan, run: Run, resume_from: Path | None, purge_step: int | N
                 first = plan.data.evaluation_pairs("val")[:8]
                 draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
             trainer = make_trainer(settings["trainer"], callbacks, logger)
-            _fit_and_test(trainer, plan, resume_from)
+            _fit_and_test(trainer, plan, resume_from, test=watch is None)
         except (KeyboardInterrupt, SystemExit):  # Lightning exits on Ctrl-C where no checkpoint can be saved
             error = Interrupted(signal.SIGINT)
         except Exception as failure:
             error = failure
         finally:
             progress.stop()
-        metrics = {} if error else {name: float(value) for name, value in trainer.callback_metrics.items()}
-        results = _conclude(run, metrics, error, throughput, started)
-        if error is None:
-            logger.log_summary(summary_of(settings, results["parameters"], swept_settings(run)), metrics)
+        ended = error is None or isinstance(error, Pruned)
+        metrics: dict[str, float] = {}
+        if ended and watch is not None:
+            metrics = watch.best
+        elif ended:
+            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        results = _conclude(run, metrics, error, throughput, started, trial=watch is not None)
+        if ended:
+            swept, split = (swept_settings(run), "test") if watch is None else (watch.searched, "val")
+            logger.log_summary(summary_of(settings, results["parameters"], swept), metrics, split)
             logger.save()
             draw_figures(run, panels, settings["name"])
+        if ended and watch is None:
             data = f"{plan.module.metrics.images:,} images ({plan.data.origin})"
-            print_results(console, run, results, data)
+            if settings["sweep"]["job"] is None:
+                print_results(console, run, results, data)
+            else:  # the sweep ends with a table of all
+                log.info("test: PSNR %.2f dB (%+.2f) on %s", metrics["test/psnr"], metrics["test/psnr_gain"], data)
         logger.close()
     return 0 if error is None else getattr(error, "exit_code", 1)
 
@@ -284,8 +343,10 @@ def _begin(run: Run, plan: Plan, resume_from: Path | None) -> None:
     log.info("run: %s%s", run.path, " (continued)" if resume_from is not None else "")
 
 
-def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None) -> None:
+def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None, test: bool = True) -> None:
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=resume_from, weights_only=True)
+    if not test:
+        return
     best = plan.checkpoint.folder / "best.ckpt"
     # There is no best without validation; the last holds the averaged weights too, if they are averaged.
     chosen = best if best.is_file() else best.with_name("last.ckpt")
@@ -294,7 +355,12 @@ def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None) -> Non
 
 
 def _conclude(
-    run: Run, metrics: Mapping[str, float], error: BaseException | None, throughput: Throughput, started: float
+    run: Run,
+    metrics: Mapping[str, float],
+    error: BaseException | None,
+    throughput: Throughput,
+    started: float,
+    trial: bool,
 ) -> dict[str, Any]:
     """Write how the run ended, and say so if it is not well; returns the results."""
     changes: dict[str, Any] = {
@@ -307,7 +373,10 @@ def _conclude(
     if isinstance(error, Interrupted):
         changes |= {"status": "interrupted", "error": shown(error)}
         how = f"continue with: python train.py resume={run.path}" if run.last.is_file() else "no checkpoint was saved"
-        log.warning("%s; %s", changes["error"], how)
+        log.warning("%s%s", changes["error"], "" if trial else f"; {how}")  # a trial is continued by its search
+    elif isinstance(error, Pruned):
+        changes["status"] = "pruned"
+        log.info("%s", error)
     elif error is not None:
         changes |= {"status": "failed", "error": shown(error) or type(error).__name__}
         trace = "" if isinstance(error, Diverged | UsageError) else "\n" + "".join(traceback.format_exception(error))
