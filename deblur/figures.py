@@ -1,7 +1,8 @@
-"""Pictures of runs: images side by side, PSFs, curves."""
+"""Pictures of runs: images side by side, PSFs, curves; `..._figure` returns one, `draw_...` writes it to a file."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from deblur.blur import Motion
 from deblur.data.pairs import Pairs
 from deblur.metrics import image_metrics
 
@@ -45,64 +47,97 @@ def panel(pairs: Pairs, restored: Tensor, tile: int = 84) -> np.ndarray:
 def draw_restorations(
     path: Path, pairs: Pairs, restored: Tensor, title: str, names: Sequence[str] | None = None
 ) -> None:
-    """Write a figure of images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF.
+    """Write `restorations_figure` to a PNG."""
+    restorations_figure(pairs, restored, title, names).savefig(path)
+
+
+def draw_blur(path: Path, pairs: Pairs, title: str) -> None:
+    """Write `blur_figure` to a PNG."""
+    blur_figure(pairs, title).savefig(path)
+
+
+def draw_curves(path: Path, history: Mapping[str, Sequence[tuple[int, float]]], title: str) -> None:
+    """Write `curves_figure` to a PNG."""
+    curves_figure(history, title).savefig(path)
+
+
+def restorations_figure(pairs: Pairs, restored: Tensor, title: str, names: Sequence[str] | None = None) -> Figure:
+    """Images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF.
 
     Args:
-        path: the PNG.
         pairs: the images, (B, C, H, W).
         restored: (B, C, H, W).
         title: stands above.
         names: one above each image.
     """
-    rows = _rows(pairs, restored)
-    psnr = {
-        "blurred": image_metrics(pairs.blurred, pairs.sharp)["psnr"],
-        "restored": image_metrics(restored, pairs.sharp)["psnr"],
-    }
-    count = len(restored)
-    figure = Figure(figsize=(1.05 * count + 0.7, 1.12 * len(rows) + 0.4), layout="constrained")
-    axes = figure.subplots(len(rows), count, squeeze=False)
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        for column, (axis, image) in enumerate(zip(line, images, strict=True)):
-            _show(axis, image)
-            if name in psnr:
-                axis.set_title(f"{psnr[name][column]:.1f} dB", fontsize=7, pad=2)
-            elif name == "sharp" and names is not None:
-                axis.set_title(names[column], fontsize=8, pad=2)
-        line[0].set_ylabel(name, fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=110)
+    judged = {"blurred": pairs.blurred, "restored": restored}
+    return _side_by_side(_rows(pairs, restored), judged, pairs.sharp, title, names)
 
 
-def draw_blur(path: Path, pairs: Pairs, title: str) -> None:
-    """Write a figure of the blur itself: trajectories, PSFs, sharp and blurred images."""
+def comparison_figure(
+    pairs: Pairs, restored: Mapping[str, Tensor], title: str, names: Sequence[str] | None = None
+) -> Figure:
+    """What several methods make of the same images, with the PSNR of each: sharp, blurred, a row a method, PSF.
+
+    Args:
+        pairs: the images, (B, C, H, W).
+        restored: (B, C, H, W) by the method's name.
+        title: stands above.
+        names: one above each image.
+    """
+    judged = {"blurred": pairs.blurred, **restored}
+    rows = {"sharp": pairs.sharp, **judged}
+    shown = {name: _images(images) for name, images in rows.items()} | {"PSF": _psfs(pairs.motion)}
+    return _side_by_side(shown, judged, pairs.sharp, title, names)
+
+
+def blur_figure(pairs: Pairs, title: str) -> Figure:
+    """The blur itself: trajectories, PSFs, sharp and blurred images."""
     count = len(pairs.sharp)
     paths = pairs.motion.trajectory
     names = (["trajectory"] if paths is not None else []) + ["PSF", "sharp", "blurred"]
-    figure = Figure(figsize=(1.05 * count + 0.7, 1.1 * len(names) + 0.4), layout="constrained")
-    axes = figure.subplots(len(names), count, squeeze=False)
+    figure, axes = _grid(len(names), count, title)
     if paths is not None:
         reach = max(1.0, 1.1 * float(paths.abs().max()))
         for axis, points in zip(axes[0], paths.cpu().numpy(), strict=True):
-            axis.plot(points[:, 1], points[:, 0], color="0.75", lw=0.8)
-            axis.scatter(points[:, 1], points[:, 0], c=np.linspace(0, 1, len(points)), s=5, cmap="viridis")
+            _trace(axis, points)
             axis.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xticks=[], yticks=[])
         axes[0][0].set_xlabel(f"±{reach:.1f} px", fontsize=7)
-    rest = {"PSF": _psfs(pairs), "sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
+    rest = {"PSF": _psfs(pairs.motion), "sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
     for line, images in zip(axes[-3:], rest.values(), strict=True):
         for axis, image in zip(line, images, strict=True):
             _show(axis, image)
     for line, name in zip(axes, names, strict=True):
         line[0].set_ylabel(name, fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
-def draw_curves(path: Path, history: Mapping[str, Sequence[tuple[int, float]]], title: str) -> None:
-    """Write a figure of the training: loss, PSNR and SSIM of validation (and of its blurred images), learning rate.
+def gallery_figure(motions: Mapping[str, Motion], title: str) -> Figure:
+    """A gallery of PSFs, a row for each blur by name, with the trajectory that drew each upon it from dark to bright.
 
     Args:
-        path: the PNG.
+        motions: equally many of each blur.
+        title: stands above.
+    """
+    figure, axes = _grid(len(motions), max(map(len, motions.values())), title)
+    for line, (name, motion) in zip(axes, motions.items(), strict=True):
+        psfs = _psfs(motion)
+        half = len(psfs[0]) // 2
+        for axis, psf in zip(line, psfs, strict=True):
+            axis.imshow(psf, cmap="gray_r", vmin=0, vmax=1.5, extent=(-half - 0.5, half + 0.5, half + 0.5, -half - 0.5))
+            axis.set(xticks=[], yticks=[])
+        if motion.trajectory is not None:
+            for axis, points in zip(line, motion.trajectory.cpu().numpy(), strict=True):
+                _trace(axis, points)
+        line[0].set_ylabel(name, fontsize=9)
+        line[0].set_xlabel(f"{2 * half + 1} px", fontsize=7)
+    return figure
+
+
+def curves_figure(history: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
+    """The training: loss, PSNR and SSIM of validation (and of its blurred images), learning rate.
+
+    Args:
         history: (step, value) pairs by the dashboard's names.
         title: stands above.
     """
@@ -112,7 +147,7 @@ def draw_curves(path: Path, history: Mapping[str, Sequence[tuple[int, float]]], 
         ("SSIM", {"val/ssim": "restored", "val/ssim_blurred": "blurred"}),
         ("learning rate", {"train/lr": "rate"}),
     )
-    figure = Figure(figsize=(12, 2.9), layout="constrained")
+    figure = Figure(figsize=(12, 2.9), dpi=90, layout="constrained")
     for axis, (name, curves) in zip(figure.subplots(1, len(plots)), plots, strict=True):
         for number, (key, label) in enumerate(curves.items()):
             points = history.get(key, [])
@@ -126,7 +161,35 @@ def draw_curves(path: Path, history: Mapping[str, Sequence[tuple[int, float]]], 
         if len(curves) > 1 and axis.lines:
             axis.legend(fontsize=7)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=90)
+    return figure
+
+
+def _side_by_side(
+    rows: Mapping[str, list[np.ndarray]],
+    judged: Mapping[str, Tensor],
+    sharp: Tensor,
+    title: str,
+    names: Sequence[str] | None,
+) -> Figure:
+    """A row of images for each name, the PSNR above those of the rows that are judged, the names above the sharp."""
+    psnr = {name: image_metrics(images, sharp)["psnr"] for name, images in judged.items()}
+    figure, axes = _grid(len(rows), len(sharp), title)
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for column, (axis, image) in enumerate(zip(line, images, strict=True)):
+            _show(axis, image)
+            if name in psnr:
+                axis.set_title(f"{psnr[name][column]:.1f} dB", fontsize=7, pad=2)
+            elif name == "sharp" and names is not None:
+                axis.set_title(names[column], fontsize=8, pad=2)
+        line[0].set_ylabel(textwrap.fill(name, 16), fontsize=9 if len(name) <= 16 else 7)
+    return figure
+
+
+def _grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
+    """A figure of small square plots, and their axes, (rows, columns)."""
+    figure = Figure(figsize=(1.05 * columns + 0.7, 1.12 * rows + 0.4), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _rows(pairs: Pairs, restored: Tensor) -> dict[str, list[np.ndarray]]:
@@ -136,7 +199,7 @@ def _rows(pairs: Pairs, restored: Tensor) -> dict[str, list[np.ndarray]]:
         "blurred": _images(pairs.blurred),
         "restored": _images(restored),
         "error": _images(error),
-        "PSF": _psfs(pairs),
+        "PSF": _psfs(pairs.motion),
     }
 
 
@@ -146,9 +209,9 @@ def _images(batch: Tensor) -> list[np.ndarray]:
     return [image[0] if len(image) == 1 else image.transpose(1, 2, 0) for image in arrays]
 
 
-def _psfs(pairs: Pairs) -> list[np.ndarray]:
+def _psfs(motion: Motion) -> list[np.ndarray]:
     """The PSFs, each scaled to its own maximum, cut to what the largest of them needs."""
-    psf = pairs.motion.psf.detach().float().cpu()
+    psf = motion.psf.detach().float().cpu()
     half = psf.shape[-1] // 2
     used = (psf.amax(dim=(0, 1)) > 1e-6).nonzero()
     reach = max(int((used - half).abs().max()) if len(used) else 0, 1)
@@ -159,3 +222,9 @@ def _psfs(pairs: Pairs) -> list[np.ndarray]:
 def _show(axis: Axes, image: np.ndarray) -> None:
     axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
+
+
+def _trace(axis: Axes, points: np.ndarray) -> None:
+    """A trajectory (T, 2), its points from dark to bright in time."""
+    axis.plot(points[:, 1], points[:, 0], color="0.75", lw=0.8)
+    axis.scatter(points[:, 1], points[:, 0], c=np.linspace(0, 1, len(points)), s=5, cmap="viridis")

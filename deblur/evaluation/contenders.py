@@ -41,6 +41,8 @@ def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> l
         UsageError: there is no run, or its network cannot be had.
     """
     paths = [typed] if os.path.exists(os.path.expanduser(typed)) else [part for part in typed.split(",") if part]
+    if not paths:
+        raise UsageError(f"run={typed}: must be a run's folder, or several separated by commas")
     runs = [_run(path) for path in paths]
     short = [run.path.resolve().name for run in runs]
     names = [f"{run.path.resolve().parent.name}/{run.path.resolve().name}" for run in runs]
@@ -85,7 +87,7 @@ def common_settings(
             changes = settings.get(key) or {}
             parts.append({**changes} if "_target_" in changes else {**config[key], **changes})
         data = parts[1]
-        if "root" not in (settings.get("data") or {}) and "DEBLUR_DATA" in os.environ:
+        if "root" in data and "root" not in (settings.get("data") or {}) and "DEBLUR_DATA" in os.environ:
             data["root"] = os.environ["DEBLUR_DATA"]
         if data.get("source") == "files" and "source" not in (settings.get("data") or {}):
             data["source"] = "auto"  # where the run was made there were files; here there may be none

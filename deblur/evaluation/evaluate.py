@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,22 +11,27 @@ from typing import Any
 
 import torch
 import yaml
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 from rich.progress import Progress
+from torch import Tensor
 
 from deblur.build import EVERYTHING, build, trusting
-from deblur.cli import CONFIGS, make_console
+from deblur.cli import CONFIGS, compose, explain, make_console, plain, quote_path
 from deblur.data.module import DeblurDataModule
 from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
 from deblur.evaluation import baselines as classical
 from deblur.evaluation.contenders import Contender, common_settings, open_contenders, try_network
-from deblur.evaluation.figures import draw_evaluation
+from deblur.evaluation.evaluation import Evaluation
 from deblur.evaluation.measure import Values, measure_methods
 from deblur.evaluation.protocols import Condition, Protocol
 from deblur.evaluation.registry import METRICS, choose
 from deblur.evaluation.report import show_report, write_report
-from deblur.evaluation.results import picked_images, results_of
+from deblur.evaluation.results import results_of
 from deblur.training.run import folder_name
 from deblur.training.settings import section
+
+log = logging.getLogger(__name__)
 
 _KEYS = (
     "run",
@@ -54,28 +61,78 @@ def evaluate(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     Raises:
         UsageError: a setting is refused, a run cannot be used; nothing was written.
     """
+    contenders, device = _opened(settings)
+    folder, name = _folder(settings, contenders), _file_name(settings, typed)
+    evaluation = _evaluated(settings, typed, contenders, device)
+    write_report(folder, name, evaluation.results)
+    drawn = []
+    for kind, figure in evaluation.figures().items():
+        drawn.append(f"{name}.png" if kind == "against" else f"{name}_{kind}.png")
+        figure.savefig(folder / drawn[-1])
+    console = make_console()
+    show_report(console, evaluation.results)
+    beside = f", beside them {', '.join(drawn)}" if drawn else ""
+    console.print(f"results: {folder / name}.md, .csv, .json{beside}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def evaluate_runs(run: str | Path, *typed: str) -> Evaluation:
+    """What `python evaluate.py run=<run> ...` finds, for Python; nothing is written.
+
+    Args:
+        run: as on the command line: a run, or several separated by commas.
+        *typed: settings, as on the command line.
+
+    Raises:
+        UsageError: a setting is refused, a run cannot be used.
+
+    Example:
+        evaluation = evaluate_runs("outputs/unet/2026-11-23_18-30-12", "protocol=lengths", "images=1000")
+        evaluation.results["conditions"]
+    """
+    arguments = [_override(argument) for argument in (f"run={run}", *typed)]
+    try:
+        settings = plain(compose("evaluate", arguments))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain(error, "evaluate", arguments)) from error
+    return _evaluated(settings, arguments, *_opened(settings))
+
+
+def _override(argument: str) -> str:
+    """The setting as the door hands it to Hydra: a path is quoted, a change of the run's blur or data is added."""
+    return re.sub(r"^(blur|data)\.", r"++\1.", quote_path(argument))
+
+
+def _opened(settings: Mapping[str, Any]) -> tuple[list[Contender], torch.device]:
     _check(settings)
+    device = _device(settings["accelerator"])
+    return open_contenders(str(settings["run"]), settings["allow"], device), device
+
+
+def _evaluated(
+    settings: Mapping[str, Any], typed: Sequence[str], contenders: list[Contender], device: torch.device
+) -> Evaluation:
     with trusting(EVERYTHING):
         protocol: Protocol = build(settings["protocol"], "protocol")
-    device = _device(settings["accelerator"])
-    contenders = open_contenders(str(settings["run"]), settings["allow"], device)
     blurs, data = common_settings(contenders, settings)
     conditions = protocol.conditions(blurs, _option)
     kinds = _baselines(settings["baselines"])
-    modules = [_data_module(data, condition) for condition in conditions]
+    trusted = {key: _trusted(settings, key) for key in ("blur", "data")}
+    modules = [_data_module(data, condition, trusted) for condition in conditions]
     first = modules[0]
     pairs = [
         protocol.pairs(module, condition, settings["images"])
         for module, condition in zip(modules, conditions, strict=True)
     ]
-    labels = first.labels("test")
+    wanted = settings["metrics"] or protocol.metrics
+    labels, without_labels = _labels(first, wanted)
     with section(""):
-        wanted = settings["metrics"] or (list(protocol.metrics) if protocol.metrics else None)
-        metrics = choose(wanted, first.image_shape, labelled=labels is not None)
+        names = None if wanted is None else [*protocol.required, *wanted]
+        metrics = choose(names, first.image_shape, labelled=labels is not None)
     for contender in contenders:
         try_network(contender, first, device)
-    folder = _folder(settings, contenders)
-    name = _file_name(settings, typed)
+    if without_labels and wanted is None:
+        log.warning("legibility is left out: %s", without_labels)
 
     networks = {contender.name: contender.network for contender in contenders}
     found: list[dict[str, Values]] = []
@@ -83,12 +140,11 @@ def evaluate(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     with _progress(conditions, pairs, len(networks), kinds, settings["baseline_images"]) as advance:
         for module, these in zip(modules, pairs, strict=True):
             chosen.append(_choose(kinds, module, settings["baseline_images"], advance))
-            methods = {kind.name: (chosen[-1][kind.name].baseline, module.blur.padding) for kind in kinds}
             found.append(
                 measure_methods(
                     these,
                     networks,
-                    methods,
+                    _methods(chosen[-1], module),
                     metrics,
                     labels,
                     batch_size=settings["batch_size"],
@@ -100,14 +156,7 @@ def evaluate(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     results["command"] = " ".join(
         ["python evaluate.py", *(f"run={_shown_run(c)}" for c in contenders), *_others(typed)]
     )
-    write_report(folder, name, results)
-    shown_first = contenders[0]
-    picked = picked_images(found[0], shown_first.name)
-    draw_evaluation(folder, name, results, pairs[0], picked, shown_first.network, shown_first.name, device)
-    console = make_console()
-    show_report(console, results)
-    console.print(f"results: {folder / name}.md, .csv, .json, and figures beside them", highlight=False, soft_wrap=True)
-    return 0
+    return Evaluation(results, contenders, pairs[0], found[0], _methods(chosen[0], first), device)
 
 
 def _check(settings: Mapping[str, Any]) -> None:
@@ -122,7 +171,9 @@ def _check(settings: Mapping[str, Any]) -> None:
         check_choice("accelerator", settings["accelerator"], ("auto", "cpu", "gpu", "mps"))
         for key in ("metrics", "allow"):
             names = settings[key]
-            if names is not None and (not isinstance(names, list) or not all(isinstance(n, str) for n in names)):
+            if key == "metrics" and names is None:
+                continue
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ArgumentError(key, names, "a list of names")
         for metric in settings["metrics"] or []:
             check_choice("metrics", metric, METRICS)
@@ -140,9 +191,31 @@ def _option(name: str) -> dict[str, Any]:
     return yaml.safe_load((CONFIGS / "blur" / f"{name}.yaml").read_text())
 
 
-def _data_module(data: Mapping[str, Any], condition: Condition) -> DeblurDataModule:
-    with trusting(EVERYTHING):
+def _trusted(settings: Mapping[str, Any], key: str) -> list[str]:
+    """The packages whose classes the config of blur or data may name: all if it was typed, and not the run's own."""
+    return [EVERYTHING] if "_target_" in (settings.get(key) or {}) else settings["allow"]
+
+
+def _labels(data: DeblurDataModule, wanted: Sequence[str] | None) -> tuple[Tensor | None, str | None]:
+    """The digits that the test images show, or None and why they cannot be had; None and None for other images.
+
+    Raises:
+        UsageError: they cannot be had, and legibility is wanted by name.
+    """
+    try:
+        return data.labels("test"), None
+    except UsageError as error:
+        if "legibility" in (wanted or ()):
+            raise
+        return None, str(error)
+
+
+def _data_module(
+    data: Mapping[str, Any], condition: Condition, trusted: Mapping[str, Sequence[str]]
+) -> DeblurDataModule:
+    with trusting(*trusted["blur"]):
         blur = build(condition.blur, "blur")
+    with trusting(*trusted["data"]):
         module = build(data, "data", blur=blur)
     with section("data"):
         shape = module.image_shape
@@ -152,15 +225,14 @@ def _data_module(data: Mapping[str, Any], condition: Condition) -> DeblurDataMod
 
 
 def _baselines(asked: Any) -> list[type[classical.Baseline]]:
-    if asked == "all":
-        return list(classical.BASELINES)
     if asked is None:
         return []
     names = [asked] if isinstance(asked, str) else asked
     if not isinstance(names, list):
         raise UsageError(f"baselines={shown(asked)}: must be a list of {', '.join(_BASELINES)}, or all")
     with section(""):
-        return [_BASELINES[check_choice("baselines", name, [*_BASELINES, "all"])] for name in names]
+        found = [check_choice("baselines", name, [*_BASELINES, "all"]) for name in names]
+    return list(classical.BASELINES) if "all" in found else [_BASELINES[name] for name in dict.fromkeys(found)]
 
 
 def _folder(settings: Mapping[str, Any], contenders: Sequence[Contender]) -> Path:
@@ -168,8 +240,11 @@ def _folder(settings: Mapping[str, Any], contenders: Sequence[Contender]) -> Pat
         return contenders[0].run.path / "evaluation" if len(contenders) == 1 else Path("outputs/evaluation")
     with section(""):
         folder = check_path("output", settings["output"], "a folder")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"output={settings['output']}: must be a folder, this is a file")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(
+            f"output={settings['output']}: must be a folder, {'this' if there == folder else there} is a file"
+        )
     return folder
 
 
@@ -216,3 +291,9 @@ def _choose(
         return {}
     validation = data.evaluation_pairs("val")[:count]
     return {kind.name: classical.choose(kind, validation, data.blur.padding, advance) for kind in kinds}
+
+
+def _methods(
+    chosen: Mapping[str, classical.Choice], data: DeblurDataModule
+) -> dict[str, tuple[classical.Baseline, str]]:
+    return {name: (choice.baseline, data.blur.padding) for name, choice in chosen.items()}

@@ -1,9 +1,8 @@
-"""Pictures of an evaluation: images side by side, PSNR against what was varied, spectra."""
+"""Pictures of an evaluation: images side by side, a metric against what was varied, spectra."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,24 +11,24 @@ from torch import Tensor, nn
 
 from deblur.data.pairs import EvaluationPairs
 from deblur.evaluation.frequency import SMALLEST, radial_spectrum
-from deblur.evaluation.measure import SHARP, gather
+from deblur.evaluation.measure import BLURRED, SHARP, gather
+from deblur.evaluation.protocols import Draws
 from deblur.evaluation.registry import METRICS
-from deblur.figures import draw_restorations
+from deblur.figures import restorations_figure
 
 _SPECTRUM_IMAGES = 1000
 
 
-def draw_against(path: Path, results: Mapping[str, Any], metric: str = "psnr") -> None:
-    """Write the metric of every method against the last label of the conditions, a plot for each value of the first.
+def against_figure(results: Mapping[str, Any], metric: str = "psnr") -> Figure:
+    """The metric of every method against the last label of the conditions, a plot for each value of the first.
 
     Args:
-        path: the PNG.
         results: of an evaluation with one or two labels, the last of them numbers.
         metric: its name.
     """
     *first, last = results["labels"]
     kinds = list(dict.fromkeys(tuple(c["labels"][label] for label in first) for c in results["conditions"]))
-    figure = Figure(figsize=(4.2 * len(kinds) + 0.6, 3.6), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(kinds) + 0.6, 3.6), dpi=100, layout="constrained")
     axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
     for axis, kind in zip(axes, kinds, strict=True):
         there = [c for c in results["conditions"] if tuple(c["labels"][label] for label in first) == kind]
@@ -47,12 +46,12 @@ def draw_against(path: Path, results: Mapping[str, Any], metric: str = "psnr") -
     unit = METRICS[metric].unit
     axes[0].set_ylabel(METRICS[metric].title + (f", {unit}" if unit else ""))
     axes[-1].legend(fontsize=7)
-    figure.savefig(path, dpi=100)
+    return figure
 
 
-def draw_spectra(path: Path, images: Mapping[str, Tensor], title: str) -> None:
-    """Write the mean radial power spectrum of each set of images, (N, C, H, W), by name."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+def spectra_figure(images: Mapping[str, Tensor], title: str) -> Figure:
+    """The mean radial power spectrum of each set of images, (N, C, H, W), by name."""
+    figure = Figure(figsize=(5.2, 3.6), dpi=100, layout="constrained")
     axis = figure.subplots()
     for name, batch in images.items():
         rings = min(min(batch.shape[-2:]) // 2, 32)
@@ -62,49 +61,42 @@ def draw_spectra(path: Path, images: Mapping[str, Tensor], title: str) -> None:
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=100)
+    return figure
 
 
-def draw_evaluation(
-    folder: Path,
-    name: str,
+def evaluation_figures(
     results: Mapping[str, Any],
-    pairs: EvaluationPairs | Any,
+    pairs: EvaluationPairs | Draws,
     picked: Sequence[tuple[str, int]],
     network: nn.Module,
     network_name: str,
     device: torch.device,
-) -> list[str]:
-    """Write the figures that an evaluation of this kind has, `<name>*.png`; returns their names.
+) -> dict[str, Figure]:
+    """The figures that an evaluation of this kind has: PSNR `against` what was varied, `images`, and their `spectra`.
 
     Args:
-        folder: where to.
-        name: of the evaluation's files.
         results: of the evaluation.
         pairs: of the first condition.
         picked: (best, typical or worst, index) of the images to show.
         network: the first that was evaluated, on the device; its name and the device.
     """
-    written = []
+    figures: dict[str, Figure] = {}
     if results["labels"] and len(results["conditions"]) > 1 and "benchmark" not in results and picked:
-        draw_against(folder / f"{name}.png", results)
-        written.append(f"{name}.png")
+        figures["against"] = against_figure(results)
     if isinstance(pairs, EvaluationPairs) and picked:
         shown = gather(pairs, [index for _, index in picked])
-        restored = _restore(network, shown.blurred, device)
         where = ", ".join(f"{key} {value}" for key, value in results["conditions"][0]["labels"].items())
         title = f"{network_name}{': ' + where if where else ''}"
         kinds = [kind for kind, _ in picked]
-        draw_restorations(folder / f"{name}_images.png", shown, restored, title, kinds)
-        written.append(f"{name}_images.png")
+        figures["images"] = restorations_figure(shown, restore(network, shown.blurred, device), title, kinds)
         if min(shown.sharp.shape[-2:]) >= SMALLEST:
             some = pairs[: min(_SPECTRUM_IMAGES, len(pairs))]
-            sets = {SHARP: some.sharp, "blurred": some.blurred, network_name: _restore(network, some.blurred, device)}
-            draw_spectra(folder / f"{name}_spectra.png", sets, title)
-            written.append(f"{name}_spectra.png")
-    return written
+            sets = {SHARP: some.sharp, BLURRED: some.blurred, network_name: restore(network, some.blurred, device)}
+            figures["spectra"] = spectra_figure(sets, title)
+    return figures
 
 
 @torch.inference_mode()
-def _restore(network: nn.Module, blurred: Tensor, device: torch.device) -> Tensor:
+def restore(network: nn.Module, blurred: Tensor, device: torch.device) -> Tensor:
+    """What the network on the device makes of blurred images (N, C, H, W), on the CPU."""
     return torch.cat([network(part.to(device)).cpu() for part in blurred.split(256)])

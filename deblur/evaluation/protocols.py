@@ -37,12 +37,14 @@ class Protocol(ABC):
     """What is measured: conditions, each of them pairs of sharp and blurred images.
 
     Attributes:
-        metrics: names of the metrics that it has; None: all that apply.
+        metrics: names of the metrics that it has if none are asked for; None: all that apply.
+        required: names of the metrics that it has in any case.
         title: for tables and figures.
     """
 
     title: str
     metrics: tuple[str, ...] | None = None
+    required: tuple[str, ...] = ()
 
     @abstractmethod
     def conditions(self, blur: BlurConfig, option: Callable[[str], BlurConfig]) -> list[Condition]:
@@ -155,6 +157,7 @@ class Tremor(Protocol):
 
     title = "hand-tremor benchmark"
     metrics = ("psnr", "ssim", "mse")
+    required = ("mse",)
 
     def __init__(self, rounds: int = 10, digits: int = 10_000) -> None:
         self.rounds = check_integer("rounds", rounds, low=1)

@@ -24,7 +24,7 @@ def write_report(folder: Path, name: str, results: Results) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"{name}.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_atomically(folder / f"{name}.csv", _as_csv(results))
-    write_atomically(folder / f"{name}.md", _as_markdown(results))
+    write_atomically(folder / f"{name}.md", as_markdown(results))
 
 
 def show_report(console: Console, results: Results) -> None:
@@ -115,7 +115,8 @@ def _as_csv(results: Results) -> str:
     return stream.getvalue()
 
 
-def _as_markdown(results: Results) -> str:
+def as_markdown(results: Results) -> str:
+    """The command, the tables and the worst images."""
     parts = []
     for title, cells in tables(results):
         lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from deblur.errors import ArgumentError, check_number
+from deblur.errors import ArgumentError, check_integer, check_number
 
 # Quintic iteration of K. Jordan et al.: drives all singular values to about 1.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -47,10 +47,13 @@ class Muon(Optimizer):
         smallest: int = 8,
     ) -> None:
         check_number("lr", lr, low=0.0)
-        check_number("momentum", momentum, low=0.0, high=1.0)
+        if not _is_share(momentum):
+            raise ArgumentError("momentum", momentum, "a number in [0, 1)")
         check_number("adam_ratio", adam_ratio, low=0.0)
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(map(_is_share, betas)):
             raise ArgumentError("betas", betas, "two numbers in [0, 1)")
+        check_number("eps", eps, above=0.0)
+        check_integer("smallest", smallest, low=1)
         defaults = {"lr": lr, "momentum": momentum, "adam_ratio": adam_ratio, "betas": tuple(betas), "eps": eps}
         defaults["smallest"] = smallest
         super().__init__(params, defaults)
@@ -93,6 +96,10 @@ class Muon(Optimizer):
         root = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
         rate = group["lr"] * group["adam_ratio"] / (1 - first ** state["step"])
         parameter.addcdiv_(state["mean"], root, value=-rate)
+
+
+def _is_share(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < 1
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:

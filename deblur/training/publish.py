@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from deblur.errors import ArgumentError, UsageError, check_flag, check_path, nearest, shown
-from deblur.training.logger import read_history
+from deblur.training.logger import HISTORY, read_history
 from deblur.training.run import PUBLISHED, Run
 from deblur.training.settings import section
 from deblur.training.weights import read_weights
 
 _KEYS = ("run", "output", "half")
-HISTORY = "history.json"  # the dashboard's scalars: name -> [[step, value], ...]
 
 
 def publish(settings: Mapping[str, Any], typed: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deblur.build import trusting
-from deblur.errors import UsageError, shown
+from deblur.errors import ArgumentError, UsageError, shown
 from deblur.training.module import DeblurModule
 from deblur.training.run import trained_checkpoint
 from deblur.training.weights import read_weights
@@ -56,6 +56,6 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
         try:
             module = DeblurModule(**settings)
             module.load_state_dict(state)
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, RuntimeError, ArgumentError) as error:
             raise UsageError(f"{file}: its weights do not fit its settings: {shown(error)}") from error
     return Restorer(module.network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ def read_weights(file: Path) -> Weights:
             settings |= {key: value for key, value in config["module"].items() if key != "_target_"}
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{file.parent / 'config.yaml'}: must hold the settings of a run") from error
+        if not all(isinstance(settings[part], Mapping) for part in _PARTS):
+            raise UsageError(f"{file.parent / 'config.yaml'}: must hold the settings of a run")
         return Weights(settings, _read_safetensors(file))
     checkpoint = read_checkpoint(file)
     settings = checkpoint.get("hyper_parameters")

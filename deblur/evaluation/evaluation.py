@@ -1,0 +1,61 @@
+"""An evaluation that has been made: its results, and the images behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from deblur.data.pairs import EvaluationPairs, Pairs
+from deblur.errors import ArgumentError
+from deblur.evaluation.baselines import Baseline
+from deblur.evaluation.contenders import Contender
+from deblur.evaluation.figures import evaluation_figures, restore
+from deblur.evaluation.measure import Values, gather
+from deblur.evaluation.protocols import Draws
+from deblur.evaluation.results import picked_images
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, and what it was found on.
+
+    Attributes:
+        results: as in the JSON file.
+        contenders: the runs.
+        pairs: of the first condition.
+        values: name of a metric -> (N,), by method, of the first condition.
+        methods: of the first condition, the baselines with the blur's padding, by name.
+        device: where the networks are.
+    """
+
+    results: dict[str, Any]
+    contenders: list[Contender]
+    pairs: EvaluationPairs | Draws
+    values: dict[str, Values]
+    methods: dict[str, tuple[Baseline, str]]
+    device: torch.device
+
+    def figures(self) -> dict[str, Figure]:
+        """The figures that an evaluation of this kind has, of the first run; see `evaluation_figures`."""
+        first = self.contenders[0]
+        picked = picked_images(self.values, first.name)
+        return evaluation_figures(self.results, self.pairs, picked, first.network, first.name, self.device)
+
+    def restored(self, images: Sequence[int]) -> tuple[Pairs, dict[str, Tensor]]:
+        """The pairs of these images, and what each network and baseline makes of them, (B, C, H, W) by name.
+
+        Raises:
+            ArgumentError: the images were drawn anew for the evaluation: they have no numbers.
+        """
+        if not isinstance(self.pairs, EvaluationPairs):
+            raise ArgumentError("images", list(images), "of an evaluation on fixed pairs")
+        pairs = gather(self.pairs, images)
+        restored = {one.name: restore(one.network, pairs.blurred, self.device) for one in self.contenders}
+        for name, (baseline, padding) in self.methods.items():
+            restored[name] = baseline.restore(pairs.blurred, pairs.motion.psf, padding)
+        return pairs, restored
