@@ -368,6 +368,7 @@ WRONG = [
     (["run={runs}/mine", "blur.length=long"], ["blur.length=long", ">= 0"]),
     (["run={runs}/mine", "blur.length=40"], ["blur.length=40", "at most 26"]),
     (["run={runs}/mine", "blur=shaky"], ["blur=shaky", "shake"]),
+    (["run={runs}/mine", "data=mnits"], ["data=mnits", "did you mean mnist"]),
     (["run={runs}/mine", "data.eval_sed=9"], ["data.eval_sed=9", "did you mean eval_seed"]),
     (["run={runs}/mine", "data.root=file"], ["data.root=file", "folder"]),
     (["run={runs}/mine", "metric=[psnr]"], ["metric=[psnr]", "did you mean metrics"]),
