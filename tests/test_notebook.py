@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from pathlib import Path
 
 import nbformat
-import numpy as np
-import pytest
-from nbclient import NotebookClient
 
-from tests.conftest import ROOT, write_idx
+from tests.conftest import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "deblurring.ipynb"
 LARGEST = 1_500_000  # bytes, so that it can be read in a browser and kept in git
@@ -35,35 +29,3 @@ def test_committed_notebook_is_small_and_shows_nothing_of_the_machine():
     texts += [text_of(output) for cell in code_cells(notebook) for output in cell.outputs]
     assert not re.findall(r"\S*/(?:work|root|tmp|home|Users)\b\S*", "\n".join(texts))
     assert NOTEBOOK.stat().st_size < LARGEST
-
-
-@pytest.mark.slow
-def test_notebook_runs_from_clean_on_tiny_settings(
-    run: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    data = tmp_path / "digits"
-    shutil.copytree(tiny_root, data)
-    labels = np.random.default_rng(0).integers(0, 10, 61)
-    write_idx(data / "MNIST" / "raw" / "t10k-labels-idx1-ubyte", labels)
-    for name, value in {
-        "DEBLUR_DATA": str(data),
-        "OMP_NUM_THREADS": "1",
-        "IPYTHONDIR": str(tmp_path / "ipython"),
-        "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
-    }.items():
-        monkeypatch.setenv(name, value)
-
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    for cell in code_cells(notebook):
-        cell.outputs, cell.execution_count = [], None
-    (settings,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    tiny = {"IMAGES": 20, "GRID_IMAGES": 4, "FEW_IMAGES": 8, "ROUNDS": 2, "DIGITS": 10}
-    tiny |= {"SHAKE_RUN": str(run.resolve()), "TREMOR_RUN": str(run.resolve())}
-    assert set(re.findall(r"\b[A-Z_]{2,}\b(?=.*=)", settings.source)) == set(tiny)
-    settings.source = "\n".join(f"{name} = {value!r}" for name, value in tiny.items())
-
-    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOK.parent)}})
-    client.execute(env=dict(os.environ))  # raises what a cell raises
-
-    pictures = [sum("image/png" in o.get("data", {}) for o in cell.outputs) for cell in code_cells(notebook)]
-    assert sum(pictures) >= 11
