@@ -128,8 +128,8 @@ def gallery_figure(motions: Mapping[str, Motion], title: str) -> Figure:
             axis.set(xticks=[], yticks=[])
         if motion.trajectory is not None:
             for axis, points in zip(line, motion.trajectory.cpu().numpy(), strict=True):
-                _trace(axis, points)
-        line[0].set_ylabel(name, fontsize=9)
+                _trace(axis, points, size=1.5)
+        line[0].set_ylabel(name, fontsize=9 if len(name) <= 12 else 7)
         line[0].set_xlabel(f"{2 * half + 1} px", fontsize=7)
     return figure
 
@@ -181,7 +181,7 @@ def _side_by_side(
                 axis.set_title(f"{psnr[name][column]:.1f} dB", fontsize=7, pad=2)
             elif name == "sharp" and names is not None:
                 axis.set_title(names[column], fontsize=8, pad=2)
-        line[0].set_ylabel(textwrap.fill(name, 16), fontsize=9 if len(name) <= 16 else 7)
+        line[0].set_ylabel(textwrap.fill(name, 17), fontsize=9 if len(name) <= 12 else 7)
     return figure
 
 
@@ -224,7 +224,7 @@ def _show(axis: Axes, image: np.ndarray) -> None:
     axis.set(xticks=[], yticks=[])
 
 
-def _trace(axis: Axes, points: np.ndarray) -> None:
+def _trace(axis: Axes, points: np.ndarray, size: float = 5) -> None:
     """A trajectory (T, 2), its points from dark to bright in time."""
     axis.plot(points[:, 1], points[:, 0], color="0.75", lw=0.8)
-    axis.scatter(points[:, 1], points[:, 0], c=np.linspace(0, 1, len(points)), s=5, cmap="viridis")
+    axis.scatter(points[:, 1], points[:, 0], c=np.linspace(0, 1, len(points)), s=size, cmap="viridis")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,18 +285,29 @@ def test_a_wrong_search_is_one_line_and_changes_nothing(tune, begun, arguments, 
     assert before == contents(begun)
 
 
-@pytest.fixture
-def begun(tmp_path, configs, tune):
-    """The folder of searches, with one begun by `BEGUN` and others that are none."""
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory, tiny_root):
+    """A folder of searches, with one begun by `BEGUN` and others that are none."""
     from deblur.search.plan import Search
     from deblur.search.study import Study
 
-    settings, _ = settings_of("tune", BEGUN)
-    Study(Search.of(settings, BEGUN))
-    root = tmp_path / "outputs/searches"
+    folder = tmp_path_factory.mktemp("begun")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DEBLUR_DATA", str(tiny_root))
+        settings, _ = settings_of("tune", BEGUN)
+        Study(Search.of(settings, BEGUN))
+    root = folder / "outputs/searches"
     for name, file in (("foreign", "notes.txt"), ("damaged", "search.yaml")):
         (root / name).mkdir()
         (root / name / file).write_text("metric: [")
+    return folder
+
+
+@pytest.fixture
+def begun(tmp_path, made_once):
+    """A copy of it in this test's own folder."""
+    shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
