@@ -41,9 +41,7 @@ def door(config_name: str, task: str) -> None:
     # cost most of the speed. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over instead of printing a trace and exiting
-    arguments = [space_override(quote_path(argument, sweep=is_sweep(sys.argv))) for argument in sys.argv[1:]]
-    if config_name == "evaluate":  # what it changes of a run's own blur and data is added to nothing
-        arguments = [re.sub(r"^(blur|data)\.", r"++\1.", argument) for argument in arguments]
+    arguments = [as_override(argument, config_name, sweep=is_sweep(sys.argv)) for argument in sys.argv[1:]]
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))  # anywhere will do
     try:
         _refuse_unused(sys.argv[1:])
@@ -135,6 +133,14 @@ def is_sweep(argv: Sequence[str]) -> bool:
     flags = [argument for argument in argv[1:] if argument.startswith("-")]
     informs = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
     return bool({"-m", "--multirun"} & set(flags)) and not any(flag.split("=")[0] in informs for flag in flags)
+
+
+def as_override(argument: str, config_name: str, sweep: bool = False) -> str:
+    """What was typed, as an override that Hydra can follow with this config."""
+    argument = space_override(quote_path(argument, sweep))
+    if config_name == "evaluate":  # what it changes of a run's own blur and data is added to nothing
+        return re.sub(r"^(blur|data)\.", r"++\1.", argument)
+    return argument
 
 
 def quote_path(argument: str, sweep: bool = False) -> str:

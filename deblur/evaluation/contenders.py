@@ -12,6 +12,9 @@ from torch import nn
 
 from deblur.data.module import DeblurDataModule
 from deblur.errors import UsageError, check_path, shown
+from deblur.evaluation.baselines import BASELINES
+from deblur.evaluation.measure import BLURRED, SHARP
+from deblur.evaluation.protocols import Protocol
 from deblur.training.restorer import load
 from deblur.training.run import Run
 from deblur.training.settings import section
@@ -46,7 +49,8 @@ def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> l
     runs = [_run(path) for path in paths]
     short = [run.path.resolve().name for run in runs]
     names = [f"{run.path.resolve().parent.name}/{run.path.resolve().name}" for run in runs]
-    if len(set(short)) == len(short) and all(not name[:1].isdigit() for name in short):
+    others = {BLURRED, SHARP, *(kind.name for kind in BASELINES)}  # that stand in the same tables
+    if len(set(short)) == len(short) and all(not name[:1].isdigit() and name not in others for name in short):
         names = short
     found = []
     for number, (path, run) in enumerate(zip(paths, runs, strict=True)):
@@ -66,13 +70,14 @@ def _run(path: str) -> Run:
 
 
 def common_settings(
-    contenders: Sequence[Contender], settings: Mapping[str, Any]
+    contenders: Sequence[Contender], settings: Mapping[str, Any], protocol: Protocol
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configs of blur and data that all runs are evaluated on.
 
     Args:
         contenders: the runs.
         settings: `blur` and `data` change those of the runs, or replace them if they name a class.
+        protocol: says which keys of the blur count.
 
     Raises:
         UsageError: a run has none, or they differ between runs.
@@ -96,7 +101,8 @@ def common_settings(
     for name, other in zip(names[1:], found[1:], strict=True):
         for key, mine, theirs in zip(("blur", "data"), found[0], other, strict=True):
             for leaf in {**mine, **theirs}:
-                if leaf != "root" and mine.get(leaf) != theirs.get(leaf):
+                counts = leaf != "root" if key == "data" else protocol.takes(leaf)
+                if counts and mine.get(leaf) != theirs.get(leaf):
                     raise UsageError(
                         f"run: {names[0]} has {key}.{leaf}={shown(mine.get(leaf))}, {name} {shown(theirs.get(leaf))}; "
                         f"give {key}.{leaf} (or {key}) to evaluate them on the same pairs"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from deblur.build import EVERYTHING, build, trusting
-from deblur.cli import CONFIGS, compose, explain, make_console, plain, quote_path
+from deblur.cli import CONFIGS, as_override, compose, explain, make_console, plain
 from deblur.data.module import DeblurDataModule
 from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
 from deblur.evaluation import baselines as classical
@@ -90,17 +89,12 @@ def evaluate_runs(run: str | Path, *typed: str) -> Evaluation:
         evaluation = evaluate_runs("outputs/unet/2026-11-23_18-30-12", "protocol=lengths", "images=1000")
         evaluation.results["conditions"]
     """
-    arguments = [_override(argument) for argument in (f"run={run}", *typed)]
+    arguments = [as_override(argument, "evaluate") for argument in (f"run={run}", *typed)]
     try:
         settings = plain(compose("evaluate", arguments))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error, "evaluate", arguments)) from error
     return _evaluated(settings, arguments, *_opened(settings))
-
-
-def _override(argument: str) -> str:
-    """The setting as the door hands it to Hydra: a path is quoted, a change of the run's blur or data is added."""
-    return re.sub(r"^(blur|data)\.", r"++\1.", quote_path(argument))
 
 
 def _opened(settings: Mapping[str, Any]) -> tuple[list[Contender], torch.device]:
@@ -114,7 +108,8 @@ def _evaluated(
 ) -> Evaluation:
     with trusting(EVERYTHING):
         protocol: Protocol = build(settings["protocol"], "protocol")
-    blurs, data = common_settings(contenders, settings)
+    _refuse_decided(typed, protocol)
+    blurs, data = common_settings(contenders, settings, protocol)
     conditions = protocol.conditions(blurs, _option)
     kinds = _baselines(settings["baselines"])
     trusted = {key: _trusted(settings, key) for key in ("blur", "data")}
@@ -153,10 +148,18 @@ def _evaluated(
                 )
             )
     results = results_of(protocol, conditions, found, chosen, metrics, contenders, first, len(pairs[0]))
-    results["command"] = " ".join(
-        ["python evaluate.py", *(f"run={_shown_run(c)}" for c in contenders), *_others(typed)]
-    )
+    runs = ",".join(map(_shown_run, contenders))
+    results["command"] = " ".join(["python evaluate.py", f"run={runs}", *_others(typed)])
     return Evaluation(results, contenders, pairs[0], found[0], _methods(chosen[0], first), device)
+
+
+def _refuse_decided(typed: Sequence[str], protocol: Protocol) -> None:
+    """Refuses keys of the blur that the protocol decides itself: to ignore them would be to measure something else."""
+    for override in typed:
+        part, _, key = override.lstrip("+~").partition("=")[0].partition(".")
+        if part == "blur" and not protocol.takes(key or "_target_"):
+            decides = f"protocol={type(protocol).__name__.lower()} decides this itself"
+            raise UsageError(f"{override.lstrip('+')}: {decides}")
 
 
 def _check(settings: Mapping[str, Any]) -> None:

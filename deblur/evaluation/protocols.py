@@ -46,6 +46,10 @@ class Protocol(ABC):
     metrics: tuple[str, ...] | None = None
     required: tuple[str, ...] = ()
 
+    def takes(self, key: str) -> bool:
+        """Whether this key of the run's blur, or of the command's, counts; `_target_` is the kind of blur."""
+        return True
+
     @abstractmethod
     def conditions(self, blur: BlurConfig, option: Callable[[str], BlurConfig]) -> list[Condition]:
         """The conditions.
@@ -92,8 +96,11 @@ class Lengths(Protocol):
             check_number("lengths", length, low=0.0)
         self.lengths = list(lengths)
 
+    def takes(self, key: str) -> bool:
+        return key in ("registration", "padding", "noise")
+
     def conditions(self, blur: BlurConfig, option: Callable[[str], BlurConfig]) -> list[Condition]:
-        kept = {key: blur[key] for key in ("registration", "padding", "noise") if key in blur}
+        kept = {key: value for key, value in blur.items() if self.takes(key)}
         return [
             Condition({"blur": name, "length": length}, {**option(name), **kept, "length": length})
             for name in self.blurs
@@ -117,6 +124,9 @@ class Noise(Protocol):
         for level in _filled("levels", levels):
             check_number("levels", level, low=0.0, high=1.0)
         self.levels = list(levels)
+
+    def takes(self, key: str) -> bool:
+        return key != "noise"
 
     def conditions(self, blur: BlurConfig, option: Callable[[str], BlurConfig]) -> list[Condition]:
         return [Condition({"noise": level}, {**blur, "noise": level}) for level in self.levels]
@@ -162,6 +172,9 @@ class Tremor(Protocol):
     def __init__(self, rounds: int = 10, digits: int = 10_000) -> None:
         self.rounds = check_integer("rounds", rounds, low=1)
         self.digits = check_integer("digits", digits, low=1)
+
+    def takes(self, key: str) -> bool:
+        return False
 
     def conditions(self, blur: BlurConfig, option: Callable[[str], BlurConfig]) -> list[Condition]:
         return [Condition({"round": number + 1}, option("random_walk")) for number in range(self.rounds)]

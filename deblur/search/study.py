@@ -245,16 +245,14 @@ class _Lock(JournalFileOpenLock):
 
 
 def _lock(run: Run) -> bool:
-    """Whether the run's folder, made if need be, is ours now; a process that only looks at it gets a moment."""
+    """Whether the run's folder, made if need be, is ours now."""
     for folder in (run.last.parent, run.figures):
         folder.mkdir(parents=True, exist_ok=True)
-    for _ in range(3):
-        try:
-            run.lock()
-            return True
-        except UsageError:
-            time.sleep(0.01)
-    return False
+    try:
+        run.lock()
+    except UsageError:
+        return False
+    return True
 
 
 def _suggest(trial: Trial, entry: Entry) -> str | float:

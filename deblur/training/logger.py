@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
@@ -39,6 +40,12 @@ class RunLogger(TensorBoardLogger):
     def close(self) -> None:
         """End the event file."""
         self.experiment.close()
+
+    @rank_zero_only
+    def log_config(self, settings: Mapping[str, Any]) -> None:
+        """The settings as a block of code, which the dashboard's text page shows as it is."""
+        lines = yaml.safe_dump(dict(settings), sort_keys=False).splitlines()
+        self.experiment.add_text("config", "".join(f"    {line}\n" for line in lines))
 
     @rank_zero_only
     def log_summary(self, settings: Mapping[str, Any], metrics: Mapping[str, float], split: str = "test") -> None:

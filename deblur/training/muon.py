@@ -20,7 +20,7 @@ class Muon(Optimizer):
     The weight of a convolution, (out, in, h, w), counts as the matrix (out, in * h * w). The step is scaled by
     0.2 sqrt(max(rows, columns)), so that its root mean square, 0.2 lr, does not depend on the shape. Unlike
     `torch.optim.Muon` it takes convolutions, and the parameters that are no matrices as well. Matrices with a side
-    under `smallest` (the layers at both ends of a network) are left to AdamW. After K. Jordan et al., "Muon: an
+    under `smallest`, such as a layer that makes a grey image, are left to AdamW. After K. Jordan et al., "Muon: an
     optimizer for hidden layers in neural networks", 2024, and J. Liu et al., "Muon is scalable for LLM training", 2025
     (the scale).
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from deblur.errors import ArgumentError, UsageError, check_path
 STATES = ("new", "running", "finished", "failed", "interrupted", "pruned")
 
 
+_LOOKS = 5  # times that a lock is tried: a process that only looks whether it is free holds it for a moment
 PUBLISHED = "weights.safetensors"  # of a run that has no checkpoints, only what is needed to use its network
 
 
@@ -149,12 +151,15 @@ class Run:
             UsageError: another process has it.
         """
         self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            self._lock = None
-            raise UsageError(f"{self.path}: another process is working in this run") from None
+        for _ in range(_LOOKS):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(0.01)
+        os.close(self._lock)
+        self._lock = None
+        raise UsageError(f"{self.path}: another process is working in this run")
 
     def unlock(self) -> None:
         """Let others in again."""

@@ -7,16 +7,13 @@ import os
 import shutil
 import signal
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
@@ -33,7 +30,8 @@ from deblur.training.logger import RunLogger
 from deblur.training.module import DeblurModule, Diverged
 from deblur.training.panels import Panels
 from deblur.training.progress import ProgressLine, Throughput
-from deblur.training.report import draw_figures, print_results, versions
+from deblur.training.record import begin, conclude, log_file
+from deblur.training.report import draw_figures, print_results
 from deblur.training.run import PUBLISHED, Run, folder_name, trained_checkpoint
 from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
 from deblur.training.trainer import check_trainer, make_trainer
@@ -284,14 +282,15 @@ def _execute(
     progress = ProgressLine(console, throughput, enabled=wants_bar and console.is_terminal)
     callbacks = [plan.checkpoint, throughput, panels, progress, *_optional_callbacks(settings)]
     callbacks += [] if watch is None else [watch]
-    with _log_file(run):
+    with log_file(run):
         plan.checkpoint.folder = run.last.parent
-        _begin(run, plan, resume_from)
+        parameters = sum(parameter.numel() for parameter in plan.module.network.parameters())
+        begin(run, settings, parameters, plan.data.images.source, continued=resume_from is not None)
         logger = RunLogger(run.path, purge_step)
         error: BaseException | None = None
         try:
             if resume_from is None:
-                logger.experiment.add_text("config", _as_markdown(settings))
+                logger.log_config(settings)
                 first = plan.data.evaluation_pairs("val")[:8]
                 draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
             trainer = make_trainer(settings["trainer"], callbacks, logger)
@@ -308,7 +307,8 @@ def _execute(
             metrics = watch.best
         elif ended:
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        results = _conclude(run, metrics, error, throughput, started, trial=watch is not None)
+        seconds = time.perf_counter() - started
+        results = conclude(run, metrics, error, throughput.images_per_second, seconds, trial=watch is not None)
         if ended:
             swept, split = (swept_settings(run), "test") if watch is None else (watch.searched, "val")
             logger.log_summary(summary_of(settings, results["parameters"], swept), metrics, split)
@@ -324,25 +324,6 @@ def _execute(
     return 0 if error is None else getattr(error, "exit_code", 1)
 
 
-def _begin(run: Run, plan: Plan, resume_from: Path | None) -> None:
-    """Write the run's config and that it is running."""
-    settings = plan.settings
-    before = run.results() if resume_from is not None else {}
-    run.write_config(settings)
-    run.write_results(
-        status="running",
-        name=settings["name"],
-        metrics=before.get("metrics", {}),
-        parameters=sum(parameter.numel() for parameter in plan.module.network.parameters()),
-        images_per_second=before.get("images_per_second"),
-        seconds=before.get("seconds", 0.0),
-        data_source=plan.data.images.source,
-        versions=versions(),
-        error=None,
-    )
-    log.info("run: %s%s", run.path, " (continued)" if resume_from is not None else "")
-
-
 def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None, test: bool = True) -> None:
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=resume_from, weights_only=True)
     if not test:
@@ -352,38 +333,6 @@ def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None, test: 
     chosen = best if best.is_file() else best.with_name("last.ckpt")
     plan.module.load_state_dict(read_checkpoint(chosen)["state_dict"])
     trainer.test(plan.module, datamodule=plan.data, verbose=False)
-
-
-def _conclude(
-    run: Run,
-    metrics: Mapping[str, float],
-    error: BaseException | None,
-    throughput: Throughput,
-    started: float,
-    trial: bool,
-) -> dict[str, Any]:
-    """Write how the run ended, and say so if it is not well; returns the results."""
-    changes: dict[str, Any] = {
-        "status": "finished",
-        "metrics": metrics,
-        "seconds": run.results().get("seconds", 0.0) + time.perf_counter() - started,
-    }
-    if throughput.images_per_second is not None:
-        changes["images_per_second"] = throughput.images_per_second
-    if isinstance(error, Interrupted):
-        changes |= {"status": "interrupted", "error": shown(error)}
-        how = f"continue with: python train.py resume={run.path}" if run.last.is_file() else "no checkpoint was saved"
-        log.warning("%s%s", changes["error"], "" if trial else f"; {how}")  # a trial is continued by its search
-    elif isinstance(error, Pruned):
-        changes["status"] = "pruned"
-        log.info("%s", error)
-    elif error is not None:
-        changes |= {"status": "failed", "error": shown(error) or type(error).__name__}
-        trace = "" if isinstance(error, Diverged | UsageError) else "\n" + "".join(traceback.format_exception(error))
-        log.error("failed: %s%s", changes["error"], trace)
-        if run.last.is_file():
-            log.error("the last good checkpoint is %s", run.last)
-    return run.write_results(**changes)
 
 
 def _optional_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
@@ -420,25 +369,3 @@ def _first_new_step(checkpoint: Path, settings: Mapping[str, Any]) -> int:
         done = f"the run has done {epoch} epochs already"
         raise UsageError(f"trainer.max_epochs={settings['trainer']['max_epochs']}: {done}")
     return step + 1
-
-
-@contextmanager
-def _log_file(run: Run) -> Iterator[None]:
-    """Within the block, all messages also go to the run's train.log."""
-    handler = logging.FileHandler(run.path / "train.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for early in [h for h in logging.getLogger().handlers if isinstance(h, MemoryHandler)]:
-        early.setTarget(handler)  # what was said before there was a folder
-        early.close()
-        logging.getLogger().removeHandler(early)
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-
-
-def _as_markdown(settings: Mapping[str, Any]) -> str:
-    """The settings as a block of code, which the dashboard's text page shows as it is."""
-    return "".join(f"    {line}\n" for line in yaml.safe_dump(dict(settings), sort_keys=False).splitlines())

@@ -237,6 +237,30 @@ def test_runs_of_other_pairs_are_compared_only_on_given_ones(evaluate, runs, tmp
     assert evaluate(both, MSE, given).code == 0
 
 
+def test_runs_of_other_blurs_are_compared_where_the_protocol_decides_the_blur(measure, runs):
+    found, _ = measure(
+        f"run={runs / 'mine'},{runs / 'panned'}", MSE, "protocol=noise", "protocol.levels=[0.02]", "blur=shake"
+    )
+    assert list(means(found)) == ["blurred", "mine", "panned"]
+    small = ("protocol=tremor", "protocol.rounds=2", "protocol.digits=20")
+    found, _ = measure(f"run={runs / 'mine'},{runs / 'longer'}", *small)
+    assert list(means(found)) == ["blurred", "mine", "longer"]
+
+
+def test_the_report_names_one_command_for_all_its_runs(measure, runs):
+    found, _ = measure(f"run={runs / 'mine'},{runs / 'other'}", MSE)
+    _, _, *arguments = found["command"].split()
+    assert arguments[0] == "run=mine,other"
+    assert arguments[1:] == [MSE]
+
+
+@pytest.mark.parametrize("name", ["blurred", "sharp"])
+def test_a_run_is_never_taken_for_a_row_of_another_kind(measure, runs, tmp_path, name):
+    shutil.copytree(runs / "mine", tmp_path / name)
+    found, _ = measure(f"run={tmp_path / name}", MSE)
+    assert list(means(found)) == ["blurred", f"{tmp_path.name}/{name}"]
+
+
 def test_a_grid_of_lengths_has_a_condition_for_each_and_a_figure(evaluate, runs, tmp_path, tiny_root):
     grid = ["protocol=lengths", "protocol.blurs=[line,shake]", "protocol.lengths=[3,9]"]
     ended = evaluate(f"run={runs / 'mine'}", PSNR, *grid, "output=found")
@@ -359,6 +383,10 @@ WRONG = [
     (["run={runs}/mine", "data._target_=tests.nowhere.Data"], ["data._target_=tests.nowhere.Data"]),
     (["run={runs}/mine", "protocol=lenghts"], ["protocol=lenghts", "did you mean lengths", "noise, test, tremor"]),
     (["run={runs}/mine", "protocol=lengths", "protocol.lengths=[3,40]"], ["length=40", "at most 26"]),
+    (["run={runs}/mine", "protocol=lengths", "blur.length=9"], ["blur.length=9", "protocol=lengths", "decides"]),
+    (["run={runs}/mine", "protocol=lengths", "blur=line"], ["blur=line", "protocol=lengths", "decides"]),
+    (["run={runs}/mine", "protocol=noise", "blur=line", "blur.noise=0.1"], ["blur.noise=0.1", "decides"]),
+    (["run={runs}/mine", "protocol=tremor", "blur.steps=3"], ["blur.steps=3", "protocol=tremor", "decides"]),
     (["run={runs}/mine", "metrics=[psnr,sim]"], ["metrics=sim", "did you mean ssim", "psnr_aligned", "legibility"]),
     (["run={runs}/mine", "metrics=psnr"], ["metrics=psnr", "a list"]),
     (["run={runs}/mine", "metrics=[lpips]"], ["metrics=lpips", "64x64"]),
