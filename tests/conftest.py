@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+os.environ["COLUMNS"] = "200"  # no table is squeezed, wherever the tests run
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # waiting threads sleep soon; read when torch is imported
 
 import numpy as np
@@ -81,7 +82,6 @@ def door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_root: Path, capfd
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEBLUR_DATA", str(tiny_root))
-    monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: str, config: str = "train", task: str = "deblur.training.train:train") -> Ended:
         monkeypatch.setattr(sys, "argv", [f"{config}.py", *arguments])
@@ -97,7 +97,7 @@ def door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_root: Path, capfd
 @pytest.fixture
 def shell_environment(tiny_root: Path) -> dict[str, str]:
     """Environment for a door in a process of its own."""
-    return {**os.environ, "DEBLUR_DATA": str(tiny_root), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return {**os.environ, "DEBLUR_DATA": str(tiny_root), "OMP_NUM_THREADS": "1"}
 
 
 def only_run(root: Path) -> Path:

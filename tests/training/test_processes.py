@@ -15,13 +15,12 @@ TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("starter", [[], TORCHRUN], ids=["ddp", "torchrun"])
-def test_two_processes_test_a_checkpoint_to_the_same_metrics(run, tmp_path, shell_environment, starter):
+def test_two_processes_test_a_checkpoint_to_the_same_metrics(run, tmp_path, shell_environment):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     (copy / "results.json").write_text(json.dumps({**results(run), "status": "interrupted", "metrics": {}}))
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    command = [sys.executable, *starter, str(ROOT / "train.py"), f"resume={copy}", *two]
+    command = [sys.executable, *TORCHRUN, str(ROOT / "train.py"), f"resume={copy}", *two]
     ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr
     for name, value in results(run)["metrics"].items():
@@ -29,11 +28,10 @@ def test_two_processes_test_a_checkpoint_to_the_same_metrics(run, tmp_path, shel
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("starter", [[], TORCHRUN], ids=["ddp", "torchrun"])
-def test_two_processes_train_one_run(tmp_path, shell_environment, starter):
+def test_two_processes_train_one_run(tmp_path, shell_environment):
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     tiny = [setting for setting in TINY if not setting.startswith("trainer=")]
-    command = [sys.executable, *starter, str(ROOT / "train.py"), *tiny, *two]
+    command = [sys.executable, str(ROOT / "train.py"), *tiny, *two]
     ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr
     run = only_run(tmp_path / "outputs")
