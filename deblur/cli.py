@@ -223,7 +223,7 @@ def _no_such_key(key: str, config_name: str, arguments: Sequence[str]) -> str | 
     homes = {str(name): top for top, values in sections if isinstance(values, Mapping) for name in values}
     close = get_close_matches(leaf, homes, n=1)
     hint = nearest(leaf, known) or (f"; did you mean {homes[close[0]]}.{close[0]}?" if close else "")
-    return f"no such key{hint}; {parent or 'the config'} has {', '.join(known)}"
+    return f"no such key{hint}; {parent or 'the config'} has {', '.join(known) or 'no keys'}"
 
 
 def _is_choice(argument: str) -> bool:

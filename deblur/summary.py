@@ -5,9 +5,7 @@ Imports no torch: a few hundred runs are summarised in about a second.
 
 from __future__ import annotations
 
-import csv
 import fcntl
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,14 +17,14 @@ from typing import Any
 import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from deblur.errors import ArgumentError, UsageError, nearest
+from deblur.tables import as_csv, as_markdown, print_table
 from deblur.training.run import Run, write_atomically
 
 METRICS = tuple(f"test/{name}" for name in ("psnr", "ssim", "mse", "psnr_gain"))
 _FILE = "sweep.yaml"
-_SHOWN = ("status", *METRICS, "parameters", "images_per_second", "seconds", "error")
+_SHOWN = ("parameters", "images_per_second", "seconds", "error")  # what else a row has of a run's results
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Sweep:
             metrics = results.get("metrics") or {}
             row: dict[str, Any] = {"run": job.name} | {key: job.overrides.get(key, "") for key in self.swept}
             row |= {"status": run.state()} | {name: metrics.get(name) for name in METRICS}
-            row |= {key: results.get(key) for key in ("parameters", "images_per_second", "seconds", "error")}
+            row |= {key: results.get(key) for key in _SHOWN}
             rows.append(row)
         sign = 1 if self.metric.endswith("mse") else -1
         return sorted(rows, key=lambda row: (row[self.metric] is None, sign * (row[self.metric] or 0.0)))
@@ -123,11 +121,12 @@ class Sweep:
         with _turn(self.folder):
             rows = self.rows()
             seeds = self.over_seeds(rows)
-            write_atomically(self.folder / "summary.csv", _as_csv(rows))
+            write_atomically(self.folder / "summary.csv", as_csv(list(rows[0]) if rows else ["run"], rows))
             text = f"# {self.folder.name}\n\n`{' '.join(self.command)}`, by {self.metric}\n\n"
-            text += _as_markdown(self._cells(rows))
+            text += as_markdown(self._cells(rows), self._words)
             if seeds:
-                text += f"\nOver seeds, mean ± standard deviation:\n\n{_as_markdown(self._seed_cells(seeds))}"
+                table = as_markdown(self._seed_cells(seeds), self._words)
+                text += f"\nOver seeds, mean ± standard deviation:\n\n{table}"
             write_atomically(self.folder / "summary.md", text)
             self._draw(rows)
 
@@ -140,24 +139,24 @@ class Sweep:
             tables.append(("over seeds, mean ± standard deviation", self._seed_cells(seeds)))
         for title, cells in tables:
             console.print(f"{title}:", highlight=False)
-            table = Table()
-            for column in cells[0]:
-                table.add_column(
-                    column, justify="left" if column in (*self.swept, "status", "error", "run") else "right"
-                )
-            for cell in cells[1:]:
-                table.add_row(*cell)
-            console.print(table)
+            print_table(console, cells, self._words)
 
     def failures(self) -> list[tuple[str, str]]:
         """(job, error) of the jobs that failed, in the order of the command."""
         runs = {job.name: Run(self.folder / job.name) for job in self.jobs}
         return [(name, str(run.results().get("error"))) for name, run in runs.items() if run.state() == "failed"]
 
+    @property
+    def _words(self) -> tuple[str, ...]:
+        return (*self.swept, "run", "status", "error")
+
     def _cells(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         names = {"test/psnr": "PSNR, dB", "test/ssim": "SSIM", "test/mse": "MSE", "test/psnr_gain": "gain, dB"}
-        failed = any(row["error"] for row in rows)
-        keys = [*(self.swept or ["run"]), "status", *METRICS, "parameters", "seconds"] + (["error"] if failed else [])
+        keys = [*(self.swept or ["run"]), *METRICS, "parameters", "seconds"]
+        if any(row["status"] != "finished" for row in rows):
+            keys.insert(len(self.swept or ["run"]), "status")
+        if any(row["error"] for row in rows):
+            keys.append("error")
         return [[names.get(key, key) for key in keys]] + [[_text(key, row[key]) for key in keys] for row in rows]
 
     def _seed_cells(self, lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -267,16 +266,3 @@ def _text(key: str, value: Any) -> str:
         return f"{value:.{ {'test/psnr': 2, 'test/psnr_gain': 2, 'test/ssim': 4, 'test/mse': 6}.get(key, 3) }f}"
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["run"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
-def _as_markdown(cells: Sequence[Sequence[str]]) -> str:
-    lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

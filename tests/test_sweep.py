@@ -87,6 +87,9 @@ def test_hparams_hold_every_swept_key_and_metric(door, tmp_path):
         hparams = content.session_start_info.hparams
         assert hparams["model.depth"].number_value == float(run.name[-1])
         assert hparams["model"].string_value == "cnn"
+        content.ParseFromString(events.SummaryMetadata("_hparams_/experiment").plugin_data.content)
+        assert [column.name for column in content.experiment.hparam_infos if column.differs] == ["model.depth"]
+        assert "test/psnr" in [metric.name.tag for metric in content.experiment.metric_infos]
 
 
 def test_a_job_that_is_wrong_only_together_fails_alone(door, tmp_path):

@@ -36,6 +36,19 @@ def _draw_psf(trajectory: Tensor, grid: Tensor) -> Tensor:
     return (weights[:, :, 0].mT @ weights[:, :, 1]).div_(trajectory.shape[1]).unsqueeze(1)
 
 
+def crop_psf(psf: Tensor, size: int) -> Tensor:
+    """The PSFs in a window of another size: cropped, or with zeros around. What is cropped away is lost.
+
+    Args:
+        psf: (B, 1, K, K), its origin the pixel (K // 2, K // 2).
+        size: side of the window in pixels; the origin becomes the pixel (size // 2, size // 2).
+    """
+    side = psf.shape[-1]
+    before = size // 2 - side // 2
+    after = size - side - before
+    return F.pad(psf, (before, after, before, after))
+
+
 def convolve(images: Tensor, psf: Tensor, padding: str = "zeros") -> Tensor:
     """Each image convolved (not correlated) with its own PSF, (B, C, H, W), of the images' size.
 

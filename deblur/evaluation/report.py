@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from deblur.evaluation.registry import METRICS
+from deblur.tables import as_csv, print_table
+from deblur.tables import as_markdown as table_as_markdown
 from deblur.training.run import write_atomically
 
 Results = Mapping[str, Any]
 Cells = list[list[str]]
+_WORDS = ("method", "blur")
 
 
 def write_report(folder: Path, name: str, results: Results) -> None:
@@ -31,13 +31,7 @@ def show_report(console: Console, results: Results) -> None:
     """Print the tables and the worst images."""
     for title, cells in tables(results):
         console.print(f"{title}:", highlight=False)
-        table = Table()
-        words = _words(results)
-        for column in cells[0]:
-            table.add_column(column, justify="left" if column in words else "right")
-        for line in cells[1:]:
-            table.add_row(*line)
-        console.print(table)
+        print_table(console, cells, _WORDS)
     for line in _worst(results):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -49,10 +43,6 @@ def tables(results: Results) -> Iterator[tuple[str, Cells]]:
         yield f"{results['title']}, {results['data']}", _benchmark_cells(results["benchmark"])
         return
     yield f"{about}, mean ± half the width of its 95 % interval", _cells(results)
-
-
-def _words(results: Results) -> set[str]:
-    return {"method", "blur"}
 
 
 def _cells(results: Results) -> Cells:
@@ -102,25 +92,21 @@ def _worst(results: Results) -> Iterator[str]:
 
 
 def _as_csv(results: Results) -> str:
-    stream = io.StringIO()
     fields = [*results["labels"], "method", "parameter", "metric", "mean", "std", "low", "high", "images"]
-    writer = csv.DictWriter(stream, fieldnames=fields, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for condition in results["conditions"]:
         for method, found in condition["methods"].items():
             parameter = "" if "parameter" not in found else f"{found['parameter'][0]}={found['parameter'][1]:g}"
             for metric, summary in found["metrics"].items():
                 row = {**condition["labels"], "method": method, "parameter": parameter, "metric": metric, **summary}
-                writer.writerow(row)
-    return stream.getvalue()
+                rows.append(row)
+    return as_csv(fields, rows)
 
 
 def as_markdown(results: Results) -> str:
     """The command, the tables and the worst images."""
     parts = []
     for title, cells in tables(results):
-        lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
-        rows = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-        parts.append(f"{title}:\n\n{rows}")
+        parts.append(f"{title}:\n\n{table_as_markdown(cells, _WORDS)}")
     parts.append("".join(f"{line}  \n" for line in _worst(results)))
     return f"`{results['command']}`\n\n" + "\n".join(part for part in parts if part)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur.errors import ArgumentError, check_integer
+from deblur.models.estimates import Estimates
 
 
 class BlindDeconvolver(nn.Module):
@@ -18,10 +19,11 @@ class BlindDeconvolver(nn.Module):
     stage then (1) solves k * x = y for k by regularised least squares in the Fourier domain, (2) cleans k with a small
     network and makes it a PSF (non-negative, of sum 1), (3) fills what moved out of the image with k * x, (4)
     deconvolves y with k by Wiener filters of several strengths, and (5) restores x again from x, y, the deconvolved
-    images and the misfit y - k * x. The strengths are learned; all of it is trained end to end by the loss of the last
-    image. After C. J. Schuler, M. Hirsch, S. Harmeling and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016 (the
-    quotient layer), with the U-Net of O. Ronneberger, P. Fischer and T. Brox, MICCAI 2015, on pixel-unshuffled images
-    (W. Shi et al., CVPR 2016) and the residual blocks without normalisation of EDSR (B. Lim et al., CVPRW 2017).
+    images and the misfit y - k * x. The strengths are learned; all of it is trained end to end, by the loss of the last
+    image and, if `module` says so, those of the images and PSFs before it. After C. J. Schuler, M. Hirsch, S. Harmeling
+    and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016 (the quotient layer), with the U-Net of O. Ronneberger, P.
+    Fischer and T. Brox, MICCAI 2015, on pixel-unshuffled images (W. Shi et al., CVPR 2016) and the residual blocks
+    without normalisation of EDSR (B. Lim et al., CVPRW 2017).
 
     Args:
         channels: channels of the images; they share the PSF.
@@ -75,12 +77,18 @@ class BlindDeconvolver(nn.Module):
 
     def forward(self, blurred: Tensor) -> Tensor:
         """The restored images, (B, C, H, W), of any height and width."""
+        return self.estimates(blurred).images[-1]
+
+    def estimates(self, blurred: Tensor) -> Estimates:
+        """The image of the first U-Net and of each stage, and each stage's PSF, (B, 1, psf_size, psf_size)."""
         height, width = blurred.shape[-2:]
         y = F.pad(blurred, (0, -width % 4, 0, -height % 4))
-        x = y + self.first(y)
+        images, psfs = [y + self.first(y)], []
         for stage in self.stages:
-            x = stage(x, y)
-        return x[..., :height, :width]
+            image, psf = stage(images[-1], y)
+            images.append(image)
+            psfs.append(psf)
+        return Estimates([image[..., :height, :width] for image in images], psfs)
 
 
 class _Stage(nn.Module):
@@ -103,8 +111,8 @@ class _Stage(nn.Module):
         self.cleaner = _PSFCleaner(len(self.log_ridge), psf_size, psf_width, psf_hidden)
         self.restore = _UNet((3 + filters) * channels, channels, widths, blocks)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The next estimate from the estimate x and the blurred images y, all (B, C, H, W)."""
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The next image from the image x and the blurred y, all (B, C, H, W), and the PSF (B, 1, K, K) between."""
         height, width = y.shape[-2:]
         # Room for what moves out of the image, so that circular convolution is linear there: (B, C, *size).
         size = tuple(max(n, self.half) + self.half + -n % 4 for n in (height, width))
@@ -120,7 +128,7 @@ class _Stage(nn.Module):
         filters = fk.conj() / (_power(fk) + self.log_noise.exp().view(1, -1, 1, 1))  # (B, filters, ...)
         sharp = torch.fft.irfft2(filters.unsqueeze(2) * torch.fft.rfft2(whole).unsqueeze(1), s=size)
         sharp = sharp[..., :height, :width].flatten(1, 2)
-        return x + self.restore(torch.cat([x, y, sharp, misfit], dim=1))
+        return x + self.restore(torch.cat([x, y, sharp, misfit], dim=1)), psf
 
     def _window(self, rough: Tensor) -> Tensor:
         """The window around the origin, which lies in the corner of the Fourier transform's grid."""

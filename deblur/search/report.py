@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +9,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
-from rich.table import Table
 
 from deblur.search.experiment import write_experiment
 from deblur.search.plan import Search
 from deblur.search.space import shown_value
 from deblur.search.study import Row, Study
+from deblur.tables import as_csv, as_markdown, print_table
 from deblur.training.run import write_atomically
 
+_WORDS = ("trial", "status", "error")
 _SHOWN = 20  # trials in the terminal's table
 _MARKS = {"finished": ("o", "C0"), "pruned": ("v", "C1"), "running": ("s", "C7"), "interrupted": ("s", "C7")}
 
@@ -31,26 +30,21 @@ def write_report(study: Study) -> None:
         best = study.best()
         write_atomically(search.folder / "summary.csv", _as_csv(search, rows))
         text = f"# {search.name}\n\nBy {search.metric}; in all trials `{' '.join(search.overrides)}`\n\n"
-        write_atomically(search.folder / "summary.md", text + _as_markdown(_cells(search, rows)))
+        write_atomically(search.folder / "summary.md", text + as_markdown(_cells(search, rows), _WORDS))
         _save(_history(search, rows), search.folder / "history.png")
         _save(_importances(search, study.importances()), search.folder / "importances.png")
         if best is not None:
             write_experiment(search, best)
 
 
-def print_table(study: Study, console: Console) -> None:
+def show_table(study: Study, console: Console) -> None:
     """Print the best trials, and what stopped those that failed."""
     search = study.search
     rows = _sorted(search, study.rows())
     cells = _cells(search, rows[:_SHOWN])
     more = f", the best {_SHOWN} of {len(rows)}" if len(rows) > _SHOWN else ""
     console.print(f"{search.name}, by {search.metric}{more}:", highlight=False)
-    table = Table()
-    for column in cells[0]:
-        table.add_column(column, justify="left" if column in ("trial", "status", "error") else "right")
-    for cell in cells[1:]:
-        table.add_row(*cell)
-    console.print(table)
+    print_table(console, cells, _WORDS)
 
 
 def result_text(search: Search, value: float | None) -> str:
@@ -96,19 +90,13 @@ def _cells(search: Search, rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _as_csv(search: Search, rows: Sequence[Row]) -> str:
-    keys = [entry.name for entry in search.entries]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["trial", *keys, "status", search.metric, "epochs", "seconds", "error"])
-    for row in rows:
-        values = [row.values.get(entry.key) for entry in search.entries]
-        writer.writerow([row.name, *values, row.status, row.value, row.epochs, row.seconds, row.error])
-    return stream.getvalue()
-
-
-def _as_markdown(cells: Sequence[Sequence[str]]) -> str:
-    lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    keys = {entry.name: entry.key for entry in search.entries}
+    lines = [
+        {"trial": row.name, **{name: row.values.get(key) for name, key in keys.items()}, "status": row.status}
+        | {search.metric: row.value, "epochs": row.epochs, "seconds": row.seconds, "error": row.error}
+        for row in rows
+    ]
+    return as_csv(["trial", *keys, "status", search.metric, "epochs", "seconds", "error"], lines)
 
 
 def _history(search: Search, rows: Sequence[Row]) -> Figure:

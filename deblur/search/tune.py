@@ -120,11 +120,11 @@ def _greet(study: Study) -> None:
         log.info("not searched, because the command gives them a value: %s", ", ".join(search.given))
     states = [row.status for row in rows]
     if _ended(rows):
-        log.info("%d trials have ended already", _ended(rows))
+        log.info("trials that have ended already: %d", _ended(rows))
     if "running" in states:
-        log.info("%d trials are being run by another process", states.count("running"))
+        log.info("trials that another process runs: %d", states.count("running"))
     if "interrupted" in states:
-        log.info("%d trials were interrupted and are continued", states.count("interrupted"))
+        log.info("interrupted trials, to be continued: %d", states.count("interrupted"))
 
 
 def _line(study: Study, row: Row) -> str:
@@ -156,10 +156,10 @@ def _ended(rows: Sequence[Row]) -> int:
 def _conclude(study: Study, code: int) -> int:
     """Say what failed, what is best and how to go on; returns the exit code."""
     from deblur.search.experiment import publish_experiment
-    from deblur.search.report import print_table, result_text, settings_text, write_report
+    from deblur.search.report import result_text, settings_text, show_table, write_report
 
     write_report(study)
-    print_table(study, make_console())
+    show_table(study, make_console())
     search, rows, best = study.search, study.rows(), study.best()
     failed = [row for row in rows if row.status == "failed"]
     print(f"summary: {search.folder / 'summary.md'}, .csv; history.png, importances.png")

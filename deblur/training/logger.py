@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
 from deblur.metrics import NAMES
@@ -48,18 +50,36 @@ class RunLogger(TensorBoardLogger):
         self.experiment.add_text("config", "".join(f"    {line}\n" for line in lines))
 
     @rank_zero_only
-    def log_summary(self, settings: Mapping[str, Any], metrics: Mapping[str, float], split: str = "test") -> None:
+    def log_summary(
+        self,
+        settings: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        split: str = "test",
+        swept: Collection[str] = (),
+    ) -> None:
         """One row of the HParams tab: the same metric keys in every run, no value but numbers and words.
 
         Args:
             settings: its settings.
             metrics: of the run, by their names on the dashboard.
             split: which metrics count: `test`, or `val` for runs that are not tested.
+            swept: the settings that differ between the runs of its sweep; the tab shows them first.
         """
         row = {f"{split}/{name}": float(metrics.get(f"{split}/{name}", 0.0)) for name in NAMES}
+        columns, *values = hparams(dict(settings), row)
+        _mark_differing(columns, swept)
         writer = self.experiment._get_file_writer()
-        for summary in hparams(dict(settings), row):
+        for summary in (columns, *values):
             writer.add_summary(summary)
+
+
+def _mark_differing(columns: Summary, swept: Collection[str]) -> None:
+    """TensorBoard shows five columns at first, those of settings that differ before others. It is told which do."""
+    plugin = columns.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in swept
+    plugin.content = content.SerializeToString()
 
 
 def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:

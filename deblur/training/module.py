@@ -10,9 +10,10 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from deblur.blur.psf import crop_psf
 from deblur.build import build, constructor_parameters, find_class
 from deblur.data.pairs import Pairs
-from deblur.errors import ArgumentError, UsageError, check_flag
+from deblur.errors import ArgumentError, UsageError, check_flag, check_number
 from deblur.metrics import RestorationMetrics
 from deblur.seeding import seed_of
 
@@ -31,6 +32,9 @@ class DeblurModule(LightningModule):
         model, loss, optimizer, scheduler: configs, each a mapping with a `_target_` and its arguments. The optimiser's
             lacks the parameters, the scheduler is a function from progress in [0, 1] to the factor of the rate.
         seed: of the network's own randomness in training (dropout).
+        intermediate_weight: how much the loss of the images counts that the network makes on its way to the last one,
+            for networks with `estimates`.
+        psf_weight: how much the squared error of the network's PSFs counts, summed over pixels, for the same.
         channels_last: keep the network's tensors with the channels innermost; the same results, faster convolutions.
 
     Raises:
@@ -44,6 +48,8 @@ class DeblurModule(LightningModule):
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
         seed: int = 0,
+        intermediate_weight: float = 0.0,
+        psf_weight: float = 0.0,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
@@ -51,6 +57,9 @@ class DeblurModule(LightningModule):
         self.network = build(model, "model")
         if not isinstance(self.network, torch.nn.Module):
             raise UsageError(f"model._target_={model['_target_']}: must be an nn.Module")
+        for key, weight in (("intermediate_weight", intermediate_weight), ("psf_weight", psf_weight)):
+            if check_number(key, weight, low=0.0) and not hasattr(self.network, "estimates"):
+                raise ArgumentError(key, weight, f"0: {type(self.network).__name__} makes nothing but the last image")
         self.loss = build(loss, "loss")
         self.schedule = build(scheduler, "scheduler")
         if check_flag("channels_last", channels_last):
@@ -62,11 +71,12 @@ class DeblurModule(LightningModule):
 
     def forward(self, blurred: Tensor) -> Tensor:
         """The restored images, (B, C, H, W), not clamped."""
+        return self.network(self._prepared(blurred))
+
+    def _prepared(self, blurred: Tensor) -> Tensor:
         if not torch.is_autocast_enabled(blurred.device.type):
             blurred = blurred.to(next(self.network.parameters()).dtype)  # all of the network is of trainer.precision
-        if self.hparams.channels_last:
-            blurred = blurred.contiguous(memory_format=torch.channels_last)
-        return self.network(blurred)
+        return blurred.contiguous(memory_format=torch.channels_last) if self.hparams.channels_last else blurred
 
     def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
         if batch_idx == 0:
@@ -75,11 +85,24 @@ class DeblurModule(LightningModule):
         torch.manual_seed(seed_of("network", self.hparams.seed, self.global_rank, self.current_epoch, batch_idx))
 
     def training_step(self, batch: Pairs, batch_idx: int) -> Tensor:
-        loss = self.loss(self(batch.blurred), batch.sharp)
+        loss = self._training_loss(batch)
         self.loss_sum += loss.detach()
         self.loss_count += 1
         if loss.device.type == "cpu" and self.trainer.world_size == 1:
             self.check_loss()
+        return loss
+
+    def _training_loss(self, batch: Pairs) -> Tensor:
+        """The loss of the last image, and what the weights say of what came before it."""
+        if not self.hparams.intermediate_weight and not self.hparams.psf_weight:
+            return self.loss(self(batch.blurred), batch.sharp)
+        estimates = self.network.estimates(self._prepared(batch.blurred))
+        *before, last = [self.loss(image, batch.sharp) for image in estimates.images]
+        loss = last + self.hparams.intermediate_weight * sum(before)
+        if self.hparams.psf_weight:
+            truth = batch.motion.psf
+            errors = [psf - crop_psf(truth, psf.shape[-1]) for psf in estimates.psfs]
+            loss = loss + self.hparams.psf_weight * sum(error.square().sum((-2, -1)).mean() for error in errors)
         return loss
 
     def check_loss(self) -> None:

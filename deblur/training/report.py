@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from deblur.figures import draw_curves, draw_restorations
+from deblur.tables import print_table
 from deblur.training.logger import read_history
 from deblur.training.panels import Panels
 from deblur.training.run import Run
@@ -34,13 +34,11 @@ def print_results(console: Console, run: Run, results: Mapping[str, Any], data: 
     """Print the one table of a training: blurred, restored, gain; where the run lies and how to look at it."""
     metrics = results["metrics"]
     console.print(f"Test on {data}:", highlight=False)
-    table = Table()
-    for column in ("", "blurred", "restored", "gain"):
-        table.add_column(column, justify="left" if not column else "right")
+    cells = [["", "blurred", "restored", "gain"]]
     for name, unit, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 4), ("mse", "MSE", 6)):
         restored, blurred = metrics[f"test/{name}"], metrics[f"test/{name}_blurred"]
-        table.add_row(unit, f"{blurred:.{digits}f}", f"{restored:.{digits}f}", f"{restored - blurred:+.{digits}f}")
-    console.print(table)
+        cells.append([unit, f"{blurred:.{digits}f}", f"{restored:.{digits}f}", f"{restored - blurred:+.{digits}f}"])
+    print_table(console, cells, words=("",))
     speed = results.get("images_per_second")
     console.print(
         f"{results['parameters']:,} parameters"

@@ -311,7 +311,7 @@ def _execute(
         results = conclude(run, metrics, error, throughput.images_per_second, seconds, trial=watch is not None)
         if ended:
             swept, split = (swept_settings(run), "test") if watch is None else (watch.searched, "val")
-            logger.log_summary(summary_of(settings, results["parameters"], swept), metrics, split)
+            logger.log_summary(summary_of(settings, results["parameters"], swept), metrics, split, swept)
             logger.save()
             draw_figures(run, panels, settings["name"])
         if ended and watch is None:

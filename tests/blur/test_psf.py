@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from scipy.signal import convolve2d
 
 from deblur.blur import Line, convolve, draw_psf
+from deblur.blur.psf import crop_psf
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -136,3 +137,16 @@ def test_blur_uses_the_padding_it_was_given():
         np.testing.assert_allclose(result[0, 0].numpy(), expected, atol=1e-5)
     assert not torch.allclose(results[0], results[1])
     assert not torch.allclose(results[0], results[2])
+
+
+@pytest.mark.parametrize("side", [1, 5, 9, 21])
+@pytest.mark.parametrize("size", [1, 4, 9, 12, 24])
+def test_a_psf_in_another_window_keeps_its_origin_and_what_fits(side, size):
+    psf = torch.rand(2, 1, side, side, generator=generator())
+    window = crop_psf(psf, size)
+    assert window.shape == (2, 1, size, size)
+    for row in range(size):
+        for column in range(size):
+            y, x = row - size // 2 + side // 2, column - size // 2 + side // 2
+            expected = psf[:, 0, y, x] if 0 <= y < side and 0 <= x < side else torch.zeros(2)
+            assert torch.equal(window[:, 0, row, column], expected)

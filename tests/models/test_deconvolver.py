@@ -220,3 +220,13 @@ def test_refused_argument_is_named(name, value):
     with pytest.raises(ArgumentError, match=rf"^{name}=") as refused:
         BlindDeconvolver(**{name: value})
     assert refused.value.name == name
+
+
+@pytest.mark.parametrize("stages", [0, 1, 2])
+def test_estimates_are_of_each_stage_and_end_with_the_restored_image(stages):
+    network, blurred = make(3, stages=stages), noise(2, 3, 23, 29)
+    with torch.no_grad():
+        estimates = network.estimates(blurred)
+        assert torch.equal(estimates.images[-1], network(blurred))
+    assert [image.shape for image in estimates.images] == [blurred.shape] * (stages + 1)
+    assert [psf.shape for psf in estimates.psfs] == [(2, 1, 2 * HALF, 2 * HALF)] * stages

@@ -170,13 +170,13 @@ def test_ctrl_c_stops_after_saving_and_the_same_command_continues(tune, tmp_path
     }
     ended = tune(*settings)
     assert ended.code == 0, ended.err
-    assert "1 trials were interrupted and are continued" in ended.err
+    assert "interrupted trials, to be continued: 1" in ended.err
     assert "trial-0001 was interrupted and goes on from its last checkpoint" in ended.err
     assert measured(folder) == measured(tmp_path / "whole/searches/mine")
     before = contents(folder / "trial-0001")
     ended = tune(*settings)  # nothing is left to do
     assert ended.code == 0
-    assert "2 trials have ended already" in ended.err
+    assert "trials that have ended already: 2" in ended.err
     assert before == contents(folder / "trial-0001")
 
 
@@ -209,7 +209,7 @@ def test_a_search_killed_in_a_trial_continues_to_the_results_of_an_uninterrupted
     assert Run(folder / "trial-0001").state() == "interrupted"
     ended = tune(*settings, "search.experiment=null")
     assert ended.code == 0, ended.err
-    assert "1 trials have ended already" in ended.err
+    assert "trials that have ended already: 1" in ended.err
     assert "trial-0001 was interrupted and goes on from its last checkpoint" in ended.err
     assert tune(*settings, "search.experiment=null", "output_root=whole").code == 0
     assert measured(folder) == measured(tmp_path / "whole/searches/mine")
