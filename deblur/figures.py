@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -15,6 +13,7 @@ from torch import Tensor
 from deblur.blur import Motion
 from deblur.data.pairs import Pairs
 from deblur.metrics import image_metrics
+from deblur.sheet import Sheet
 
 _ERROR_SCALE = 0.5  # absolute error shown as white
 
@@ -93,23 +92,19 @@ def comparison_figure(
 
 def blur_figure(pairs: Pairs, title: str) -> Figure:
     """The blur itself: trajectories, PSFs, sharp and blurred images."""
-    count = len(pairs.sharp)
     paths = pairs.motion.trajectory
-    names = (["trajectory"] if paths is not None else []) + ["PSF", "sharp", "blurred"]
-    figure, axes = _grid(len(names), count, title)
+    rows = {"PSF": _psfs(pairs.motion), "sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
+    sheet = Sheet((["trajectory"] if paths is not None else []) + list(rows), len(pairs.sharp), title)
     if paths is not None:
         reach = max(1.0, 1.1 * float(paths.abs().max()))
-        for axis, points in zip(axes[0], paths.cpu().numpy(), strict=True):
-            _trace(axis, points)
-            axis.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xticks=[], yticks=[])
-        axes[0][0].set_xlabel(f"±{reach:.1f} px", fontsize=7)
-    rest = {"PSF": _psfs(pairs.motion), "sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
-    for line, images in zip(axes[-3:], rest.values(), strict=True):
-        for axis, image in zip(line, images, strict=True):
-            _show(axis, image)
-    for line, name in zip(axes, names, strict=True):
-        line[0].set_ylabel(name, fontsize=9)
-    return figure
+        for column, points in enumerate(paths.cpu().numpy()):
+            sheet.frame("trajectory", column)
+            sheet.trace("trajectory", column, points, reach)
+        sheet.note("trajectory", f"±{reach:.1f} px")
+    for name, images in rows.items():
+        for column, image in enumerate(images):
+            sheet.show(name, column, image)
+    return sheet.figure
 
 
 def gallery_figure(motions: Mapping[str, Motion], title: str) -> Figure:
@@ -119,19 +114,16 @@ def gallery_figure(motions: Mapping[str, Motion], title: str) -> Figure:
         motions: equally many of each blur.
         title: stands above.
     """
-    figure, axes = _grid(len(motions), max(map(len, motions.values())), title)
-    for line, (name, motion) in zip(axes, motions.items(), strict=True):
+    sheet = Sheet(list(motions), max(map(len, motions.values())), title)
+    for name, motion in motions.items():
         psfs = _psfs(motion)
-        half = len(psfs[0]) // 2
-        for axis, psf in zip(line, psfs, strict=True):
-            axis.imshow(psf, cmap="gray_r", vmin=0, vmax=1.5, extent=(-half - 0.5, half + 0.5, half + 0.5, -half - 0.5))
-            axis.set(xticks=[], yticks=[])
-        if motion.trajectory is not None:
-            for axis, points in zip(line, motion.trajectory.cpu().numpy(), strict=True):
-                _trace(axis, points, size=1.5)
-        line[0].set_ylabel(name, fontsize=9 if len(name) <= 12 else 7)
-        line[0].set_xlabel(f"{2 * half + 1} px", fontsize=7)
-    return figure
+        for column, psf in enumerate(psfs):
+            sheet.show(name, column, psf, cmap="gray_r", high=1.5)
+            sheet.frame(name, column)
+            if motion.trajectory is not None:
+                sheet.trace(name, column, motion.trajectory[column].cpu().numpy(), len(psf) / 2, size=1.5)
+        sheet.note(name, f"{len(psfs[0])} px")
+    return sheet.figure
 
 
 def curves_figure(history: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
@@ -173,23 +165,17 @@ def _side_by_side(
 ) -> Figure:
     """A row of images for each name, the PSNR above those of the rows that are judged, the names above the sharp."""
     psnr = {name: image_metrics(images, sharp)["psnr"] for name, images in judged.items()}
-    figure, axes = _grid(len(rows), len(sharp), title)
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        for column, (axis, image) in enumerate(zip(line, images, strict=True)):
-            _show(axis, image)
-            if name in psnr:
-                axis.set_title(f"{psnr[name][column]:.1f} dB", fontsize=7, pad=2)
-            elif name == "sharp" and names is not None:
-                axis.set_title(names[column], fontsize=8, pad=2)
-        line[0].set_ylabel(textwrap.fill(name, 17), fontsize=9 if len(name) <= 12 else 7)
-    return figure
-
-
-def _grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
-    """A figure of small square plots, and their axes, (rows, columns)."""
-    figure = Figure(figsize=(1.05 * columns + 0.7, 1.12 * rows + 0.4), dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    captions = {name: ([f"{value:.1f} dB" for value in values], 7) for name, values in psnr.items()}
+    if names is not None:
+        captions["sharp"] = (list(names), 8)
+    sheet = Sheet(list(rows), len(sharp), title, tuple(captions))
+    for name, images in rows.items():
+        for column, image in enumerate(images):
+            sheet.show(name, column, image)
+    for name, (texts, size) in captions.items():
+        for column, text in enumerate(texts):
+            sheet.caption(name, column, text, size)
+    return sheet.figure
 
 
 def _rows(pairs: Pairs, restored: Tensor) -> dict[str, list[np.ndarray]]:
@@ -217,14 +203,3 @@ def _psfs(motion: Motion) -> list[np.ndarray]:
     reach = max(int((used - half).abs().max()) if len(used) else 0, 1)
     psf = psf[..., max(half - reach, 0) : half + reach + 1, max(half - reach, 0) : half + reach + 1]
     return _images(psf / psf.amax(dim=(2, 3), keepdim=True))
-
-
-def _show(axis: Axes, image: np.ndarray) -> None:
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set(xticks=[], yticks=[])
-
-
-def _trace(axis: Axes, points: np.ndarray, size: float = 5) -> None:
-    """A trajectory (T, 2), its points from dark to bright in time."""
-    axis.plot(points[:, 1], points[:, 0], color="0.75", lw=0.8)
-    axis.scatter(points[:, 1], points[:, 0], c=np.linspace(0, 1, len(points)), s=size, cmap="viridis")
