@@ -15,6 +15,8 @@ PADDINGS = ("zeros", "reflect", "circular")
 # instead of 9, convolving as many digits 6 instead of 13.
 _CPU_CHUNK = 256
 
+_FFT_PSF, _FFT_IMAGE = 11, 64  # sides in pixels from which the Fourier domain is the faster way
+
 
 def draw_psf(trajectory: Tensor, size: int) -> Tensor:
     """The PSF of each trajectory, (B, 1, size, size): its points splatted bilinearly around the central pixel.
@@ -77,11 +79,42 @@ def in_chunks(
     return torch.cat([operation(*pair) for pair in zip(chunks, others, strict=True)])
 
 
+def good_size(size: int) -> int:
+    """The smallest number of at least `size` without prime factors above 5: quick to transform."""
+    while True:
+        rest = size
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return size
+        size += 1
+
+
 def _convolve(images: Tensor, psf: Tensor, padding: str) -> Tensor:
-    batch, channels, height, width = images.shape
     half = psf.shape[-1] // 2
     if padding != "zeros" and half:
         images = F.pad(images, (half, half, half, half), mode=padding)
+    large = psf.shape[-1] >= _FFT_PSF and min(images.shape[-2:]) >= _FFT_IMAGE
+    return (_convolve_by_fft if large else _convolve_directly)(images, psf, padding == "zeros")
+
+
+def _convolve_by_fft(images: Tensor, psf: Tensor, zeros: bool) -> Tensor:
+    """The convolution's valid part; with `zeros` around the images, what has their size."""
+    half = psf.shape[-1] // 2
+    height, width = images.shape[-2:]
+    # Circular convolution wraps what lies beyond the transform's size to the first `half` rows, which are cut off.
+    size = [good_size(side + (half if zeros else 0)) for side in (height, width)]
+    spectrum = torch.fft.rfft2(images, s=size).mul_(torch.fft.rfft2(psf, s=size))
+    whole = torch.fft.irfft2(spectrum, s=size)
+    start = half if zeros else 2 * half
+    return whole[..., start : height + (half if zeros else 0), start : width + (half if zeros else 0)]
+
+
+def _convolve_directly(images: Tensor, psf: Tensor, zeros: bool) -> Tensor:
+    """The convolution's valid part; with `zeros` around the images, what has their size."""
+    batch, channels = images.shape[:2]
+    half = psf.shape[-1] // 2
     kernels = psf.flip(-2, -1)  # conv2d correlates
     if channels > 1:
         kernels = kernels.repeat_interleave(channels, dim=0)
@@ -89,5 +122,5 @@ def _convolve(images: Tensor, psf: Tensor, padding: str) -> Tensor:
     if images.device.type == "cpu":
         # One plane a group: with the planes innermost in memory the same product runs about ten times as fast.
         planes = planes.contiguous(memory_format=torch.channels_last)
-    blurred = F.conv2d(planes, kernels, padding=half if padding == "zeros" else 0, groups=batch * channels)
-    return blurred.reshape(batch, channels, height, width)
+    blurred = F.conv2d(planes, kernels, padding=half if zeros else 0, groups=batch * channels)
+    return blurred.reshape(batch, channels, *blurred.shape[-2:])

@@ -16,14 +16,14 @@ class BlindDeconvolver(nn.Module):
     """Blind deconvolution, unrolled: restore, estimate the PSF, deconvolve with it, restore again.
 
     A blurred image is y = k * x with one PSF k for the whole image. A small U-Net makes a first x of y alone. Each
-    stage then (1) solves k * x = y for k by regularised least squares in the Fourier domain, (2) cleans k with a small
-    network and makes it a PSF (non-negative, of sum 1), (3) fills what moved out of the image with k * x, (4)
-    deconvolves y with k by Wiener filters of several strengths, and (5) restores x again from x, y, the deconvolved
-    images and the misfit y - k * x. The strengths are learned; all of it is trained end to end, by the loss of the last
-    image and, if `module` says so, those of the images and PSFs before it. After C. J. Schuler, M. Hirsch, S. Harmeling
-    and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016 (the quotient layer), with the U-Net of O. Ronneberger, P.
-    Fischer and T. Brox, MICCAI 2015, on pixel-unshuffled images (W. Shi et al., CVPR 2016) and the residual blocks
-    without normalisation of EDSR (B. Lim et al., CVPRW 2017).
+    stage then (1) solves k * x = y for k by regularised least squares in the Fourier domain, (2) cleans k, beside the
+    stage's before, with a small network and makes it a PSF (non-negative, of sum 1), (3) fills what moved out of the
+    image with k * x, (4) deconvolves y with k by Wiener filters of several strengths, and (5) restores x again from x,
+    y, the deconvolved images and the misfit y - k * x. The strengths are learned; all of it is trained end to end, by
+    the loss of the last image and, if `module` says so, those of the images and PSFs before it. After C. J. Schuler, M.
+    Hirsch, S. Harmeling and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016 (the quotient layer), with the U-Net
+    of O. Ronneberger, P. Fischer and T. Brox, MICCAI 2015, on pixel-unshuffled images (W. Shi et al., CVPR 2016) and
+    the residual blocks without normalisation of EDSR (B. Lim et al., CVPRW 2017).
 
     Args:
         channels: channels of the images; they share the PSF.
@@ -42,14 +42,14 @@ class BlindDeconvolver(nn.Module):
     def __init__(
         self,
         channels: int = 1,
-        widths: Sequence[int] = (32, 80),
-        blocks: Sequence[int] = (1, 2),
-        first_widths: Sequence[int] = (24, 64),
-        first_blocks: Sequence[int] = (1, 2),
-        stages: int = 1,
+        widths: Sequence[int] = (16, 48),
+        blocks: Sequence[int] = (1, 1),
+        first_widths: Sequence[int] = (16, 48),
+        first_blocks: Sequence[int] = (1, 1),
+        stages: int = 2,
         psf_size: int = 24,
-        psf_width: int = 24,
-        psf_hidden: int = 192,
+        psf_width: int = 12,
+        psf_hidden: int = 64,
         filters: int = 3,
     ) -> None:
         super().__init__()
@@ -72,7 +72,8 @@ class BlindDeconvolver(nn.Module):
                 check_integer(name, number, low=low)
         self.first = _UNet(channels, channels, first_widths, first_blocks)
         self.stages = nn.ModuleList(
-            _Stage(channels, widths, blocks, psf_size, psf_width, psf_hidden, filters) for _ in range(stages)
+            _Stage(channels, widths, blocks, psf_size, psf_width, psf_hidden, filters, again=number > 0)
+            for number in range(stages)
         )
 
     def forward(self, blurred: Tensor) -> Tensor:
@@ -85,14 +86,14 @@ class BlindDeconvolver(nn.Module):
         y = F.pad(blurred, (0, -width % 4, 0, -height % 4))
         images, psfs = [y + self.first(y)], []
         for stage in self.stages:
-            image, psf = stage(images[-1], y)
+            image, psf = stage(images[-1], y, psfs[-1] if psfs else None)
             images.append(image)
             psfs.append(psf)
         return Estimates([image[..., :height, :width] for image in images], psfs)
 
 
 class _Stage(nn.Module):
-    """One estimate of the PSF and the restoration with it; see `BlindDeconvolver`."""
+    """One estimate of the PSF and the restoration with it, the first or `again`; see `BlindDeconvolver`."""
 
     def __init__(
         self,
@@ -103,16 +104,22 @@ class _Stage(nn.Module):
         psf_width: int,
         psf_hidden: int,
         filters: int,
+        again: bool,
     ) -> None:
         super().__init__()
         self.half = psf_size // 2
         self.log_ridge = nn.Parameter(torch.tensor([-5.0, -2.0]))  # of the PSF, in units of the mean power of x
         self.log_noise = nn.Parameter(torch.linspace(-8.0, -3.0, filters))  # of the Wiener filters
-        self.cleaner = _PSFCleaner(len(self.log_ridge), psf_size, psf_width, psf_hidden)
+        self.cleaner = _PSFCleaner(len(self.log_ridge) + again, psf_size, psf_width, psf_hidden)
         self.restore = _UNet((3 + filters) * channels, channels, widths, blocks)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The next image from the image x and the blurred y, all (B, C, H, W), and the PSF (B, 1, K, K) between."""
+    def forward(self, x: Tensor, y: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The next image from the image x and the blurred y, all (B, C, H, W), and the PSF (B, 1, K, K) between.
+
+        Args:
+            x, y: see above.
+            before: the PSF of the stage before, where there is one.
+        """
         height, width = y.shape[-2:]
         # Room for what moves out of the image, so that circular convolution is linear there: (B, C, *size).
         size = tuple(max(n, self.half) + self.half + -n % 4 for n in (height, width))
@@ -120,7 +127,8 @@ class _Stage(nn.Module):
         power = _power(fx).sum(1, keepdim=True)
         ridge = power.mean((-2, -1), keepdim=True) * self.log_ridge.exp().view(1, -1, 1, 1) + 1e-6
         rough = torch.fft.irfft2((fx.conj() * fy).sum(1, keepdim=True) / (power + ridge), s=size)
-        psf = self.cleaner(self._window(rough))  # (B, 1, psf_size, psf_size)
+        rough = self._window(rough)
+        psf = self.cleaner(rough if before is None else torch.cat([rough, before], dim=1))  # (B, 1, K, K)
         fk = torch.fft.rfft2(self._unwindow(psf, size))
         reblurred = torch.fft.irfft2(fk * fx, s=size)
         misfit = y - reblurred[..., :height, :width]

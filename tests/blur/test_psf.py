@@ -90,6 +90,20 @@ def test_convolution_is_scipys(padding, channels, batch):
             np.testing.assert_allclose(ours[i, channel].numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", ["zeros", "reflect", "circular"])
+@pytest.mark.parametrize(("size", "side"), [((64, 64), 11), ((70, 101), 15), ((97, 64), 33), ((66, 65), 63)], ids=str)
+def test_convolution_of_large_images_in_the_fourier_domain_is_scipys(padding, size, side):
+    source = generator()
+    images, psf = torch.rand(2, 3, *size, generator=source), torch.rand(2, 1, side, side, generator=source)
+    psf /= psf.sum((-2, -1), keepdim=True)
+    ours = convolve(images, psf, padding)
+    assert ours.shape == images.shape
+    for i in range(2):
+        for channel in range(3):
+            expected = reference(images[i, channel].double().numpy(), psf[i, 0].double().numpy(), padding)
+            np.testing.assert_allclose(ours[i, channel].numpy(), expected, atol=1e-5)
+
+
 @given(
     st.sampled_from(["zeros", "reflect", "circular"]),
     st.integers(0, 4),

@@ -18,6 +18,7 @@ from skimage.restoration import richardson_lucy, wiener
 from torch import Tensor
 
 from deblur.blur import RandomWalk, Shake, convolve
+from deblur.blur.psf import good_size
 from deblur.data.pairs import Pairs
 from deblur.errors import ArgumentError
 from deblur.evaluation.baselines import (
@@ -30,7 +31,6 @@ from deblur.evaluation.baselines import (
     choose,
     total_variation,
 )
-from deblur.evaluation.baselines.fourier import good_size
 from deblur.metrics import image_metrics
 
 # (height, width, K, what lies outside): odd and even sides, a PSF of one pixel, one wider than the image.

@@ -46,6 +46,15 @@ def test_odd_sizes_are_padded_with_zeros_below_and_right_and_cropped_back():
         torch.testing.assert_close(network(blurred), whole[..., :23, :29], atol=1e-5, rtol=1e-5)
 
 
+def test_a_later_stage_hears_of_the_psf_before():
+    network, blurred = make(stages=2), noise(2, 1, 28, 28)
+    seen = []
+    network.stages[1].cleaner.register_forward_hook(lambda _, given, made: seen.append(given[0]))
+    with torch.no_grad():
+        psfs = network.estimates(blurred).psfs
+    assert torch.equal(seen[0][:, -1:], psfs[0])
+
+
 def test_without_stages_it_is_the_first_unet_alone():
     network, blurred = make(stages=0), noise(2, 1, 28, 28)
     with torch.no_grad():
@@ -106,7 +115,7 @@ def look_inside(network: BlindDeconvolver, sharp: Tensor, blurred: Tensor, psf: 
         stage.restore.register_forward_pre_hook(lambda _, given: seen.update(given=given[0])),
     ]
     with torch.no_grad():
-        stage(sharp, blurred)
+        stage(sharp, blurred, None)
     for hook in hooks:
         hook.remove()
     return Seen(**seen)

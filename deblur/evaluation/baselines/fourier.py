@@ -7,18 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def good_size(size: int) -> int:
-    """The smallest number of at least `size` without prime factors above 5: quick to transform."""
-    while True:
-        rest = size
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return size
-        size += 1
-
-
 def transfer_function(psf: Tensor, shape: tuple[int, int]) -> Tensor:
     """The factors of convolution with each PSF on a periodic grid, (B, 1, H, W // 2 + 1), complex.
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblur.blur.psf import good_size
 from deblur.errors import check_number
 from deblur.evaluation.baselines.base import Baseline
-from deblur.evaluation.baselines.fourier import good_size, laplacian, transfer_function
+from deblur.evaluation.baselines.fourier import laplacian, transfer_function
 
 
 class Wiener(Baseline):
