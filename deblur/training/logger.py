@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,15 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self.save()  # Lightning calls this after fitting and after testing: the file stays open for what follows
+        """Called by Lightning after fitting and after testing, well or not: the file stays open for what follows."""
+        if status == "success":
+            self.save()
 
     @rank_zero_only
     def close(self) -> None:
-        """End the event file."""
-        self.experiment.close()
+        """End the event file; that of a failed run as far as it can be written."""
+        with suppress(OSError):
+            self.experiment.close()
 
     @rank_zero_only
     def log_config(self, settings: Mapping[str, Any]) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from typing import Any
+
+import torch
 
 from deblur.errors import UsageError, shown
 from deblur.training.checkpoint import Interrupted
@@ -78,26 +82,54 @@ def conclude(
         changes["status"] = "pruned"
         log.info("%s", error)
     elif error is not None:
-        changes |= {"status": "failed", "error": shown(error) or type(error).__name__}
-        trace = "" if isinstance(error, Diverged | UsageError) else "\n" + "".join(traceback.format_exception(error))
+        changes |= {"status": "failed", "error": _told(error)}
+        expected = isinstance(error, Diverged | UsageError | OSError) or _is_want_of_memory(error)
+        trace = "" if expected else "\n" + "".join(traceback.format_exception(error))
         log.error("failed: %s%s", changes["error"], trace)
         if run.last.is_file():
             log.error("the last good checkpoint is %s", run.last)
-    return run.write_results(**changes)
+    try:
+        return run.write_results(**changes)
+    except OSError as failure:
+        log.error("how it ended cannot be written down: %s", _told(failure))
+        return run.results() | changes
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
+        return f"{file}: {error.strerror}" if file is not None else error.strerror
+    if _is_want_of_memory(error):
+        return f"out of memory; lower data.batch_size or the sizes of the model ({shown(error)})"
+    return shown(error) or type(error).__name__
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager
 def log_file(run: Run) -> Iterator[None]:
-    """Within the block, all messages also go to the run's train.log."""
+    """Within the block, all messages also go to the run's train.log, and what other threads raise goes there alone."""
     handler = logging.FileHandler(run.path / "train.log", encoding="utf-8")
+    handler.handleError = lambda record: None  # a full disk: the screen still says what happened
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for early in [h for h in logging.getLogger().handlers if isinstance(h, MemoryHandler)]:
         early.setTarget(handler)  # what was said before there was a folder
         early.close()
         logging.getLogger().removeHandler(early)
     logging.getLogger().addHandler(handler)
+    before, threading.excepthook = threading.excepthook, _log_thread
     try:
         yield
     finally:
+        threading.excepthook = before
         logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+def _log_thread(raised: threading.ExceptHookArgs) -> None:
+    """Note what a thread has died of: the dashboard's writer hands its error over when it is next asked to write."""
+    trace = "".join(traceback.format_exception(raised.exc_type, raised.exc_value, raised.exc_traceback))
+    logging.getLogger("threading").warning("%s", trace)

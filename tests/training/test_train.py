@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import shutil
 
 import pytest
 import torch
@@ -283,3 +285,42 @@ def test_the_offline_digits_are_announced_once_and_written_down(door, tmp_path, 
     ended = door(*TINY, *arguments, "data.offline_sample=false")
     assert ended.code == 2
     assert "DEBLUR_DATA" in ended.err
+
+
+def test_a_folder_that_vanishes_while_training_ends_the_run_with_one_clear_line(door, tmp_path, monkeypatch):
+    def vanish(self, batch, batch_idx):
+        if batch_idx == 3:
+            shutil.rmtree(only_run(tmp_path / "outputs"))
+
+    monkeypatch.setattr(DeblurModule, "on_train_batch_start", vanish)
+    ended = door(*TINY, "checkpoint.every_minutes=0.0001")
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    lines = ended.err.strip().splitlines()
+    assert any("failed: outputs/cnn/" in line and "No such file or directory" in line for line in lines), lines
+    assert "cannot be written down" in lines[-1]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), torch.OutOfMemoryError("CUDA")])
+def test_a_full_disk_or_memory_ends_the_run_with_one_clear_line(door, tmp_path, monkeypatch, error):
+    save = torch.save
+    saved = []
+
+    def fail(content, file, *arguments):
+        saved.append(file)
+        if len(saved) == 3:
+            file.write(b"half of it")
+            raise error
+        save(content, file, *arguments)
+
+    monkeypatch.setattr(torch, "save", fail)
+    ended = door(*TINY, "checkpoint.every_minutes=0.0001")
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    run = only_run(tmp_path / "outputs")
+    found = results(run)
+    assert found["status"] == "failed"
+    assert ("No space left" if isinstance(error, OSError) else "lower data.batch_size") in found["error"]
+    assert found["error"] in ended.err
+    assert weights(run, "last")  # the checkpoint before is whole
+    assert not [file for file in (run / "checkpoints").iterdir() if file.name.startswith(".")]
