@@ -293,7 +293,7 @@ def _execute(
                 logger.log_config(settings)
                 first = plan.data.evaluation_pairs("val")[:8]
                 draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
-            trainer = make_trainer(settings["trainer"], callbacks, logger)
+            trainer = make_trainer(settings["trainer"], callbacks, logger, run.path)
             _fit_and_test(trainer, plan, resume_from, test=watch is None)
         except (KeyboardInterrupt, SystemExit):  # Lightning exits on Ctrl-C where no checkpoint can be saved
             error = Interrupted(signal.SIGINT)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from deblur.build import constructor_parameters
@@ -137,18 +139,26 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         devices = settings.get("devices")
         if str(devices).isdigit() and int(devices) > most:
             raise UsageError(f"trainer.devices={devices}: must be at most {most} processes on this machine's cores")
-    make_trainer({**settings, "profiler": None}, callbacks=[], logger=None)
+    make_trainer(settings, callbacks=[], logger=None)
 
 
-def make_trainer(settings: Mapping[str, Any], callbacks: Sequence[Callback], logger: Logger | None) -> Trainer:
+def make_trainer(
+    settings: Mapping[str, Any], callbacks: Sequence[Callback], logger: Logger | None, folder: Path | None = None
+) -> Trainer:
     """The Trainer for checked settings.
+
+    Args:
+        settings: the section `trainer`.
+        callbacks: what watches the training.
+        logger: where its curves go.
+        folder: of the run, where a profile goes, if one is asked for.
 
     Raises:
         UsageError: Lightning refuses them, most often because there is no such device.
     """
     try:
         return Trainer(
-            **{**settings, "enable_progress_bar": False},
+            **{**settings, "enable_progress_bar": False, "profiler": _make_profiler(settings.get("profiler"), folder)},
             callbacks=list(callbacks),
             logger=logger if logger is not None else False,
             plugins=[AtomicCheckpointIO()],
@@ -164,3 +174,13 @@ def make_trainer(settings: Mapping[str, Any], callbacks: Sequence[Callback], log
             if key in settings
         )
         raise UsageError(f"{asked}: {shown(error)}") from error
+
+
+def _make_profiler(kind: str | None, folder: Path | None) -> Profiler | None:
+    """Writes its tables, and with `pytorch` a trace for the browser, into `<folder>/profile`."""
+    if kind is None or folder is None:
+        return None
+    place = {"dirpath": folder / "profile", "filename": kind}
+    if kind == "pytorch":
+        return PyTorchProfiler(**place, row_limit=30, record_module_names=False)
+    return {"simple": SimpleProfiler, "advanced": AdvancedProfiler}[kind](**place)

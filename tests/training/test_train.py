@@ -324,3 +324,14 @@ def test_a_full_disk_or_memory_ends_the_run_with_one_clear_line(door, tmp_path, 
     assert found["error"] in ended.err
     assert weights(run, "last")  # the checkpoint before is whole
     assert not [file for file in (run / "checkpoints").iterdir() if file.name.startswith(".")]
+
+
+@pytest.mark.parametrize("kind", ["simple", "advanced", "pytorch"])
+def test_a_profile_lies_in_the_run(door, tmp_path, kind):
+    ended = door(*TINY, f"trainer.profiler={kind}")
+    assert ended.code == 0, ended.err
+    files = list((only_run(tmp_path / "outputs") / "profile").iterdir())
+    tables = [file.read_text() for file in files if file.suffix == ".txt"]
+    assert any("optimizer_step" in table or "aten::" in table for table in tables)
+    assert (kind == "pytorch") == any(file.suffix == ".json" for file in files)
+    assert len(ended.out) < 3000  # the tables are in the files alone
