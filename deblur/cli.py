@@ -30,6 +30,15 @@ _PATHS = {"run", "resume", "init", "input", "output", "output_root", "data.root"
 _UNUSED = ("hydra.run.", "hydra.sweep.", "hydra.output_subdir", "hydra.job.chdir")
 
 
+def _options(*groups: str) -> str:
+    """A line for each group of the config with its options; `${options:blur,data}` in a help text."""
+    names = {group: sorted(file.stem for file in (CONFIGS / group).glob("*.yaml")) for group in groups}
+    return "\n".join(f"{group}: {', '.join(options)}" for group, options in names.items())
+
+
+OmegaConf.register_new_resolver("options", _options, replace=True)
+
+
 def door(config_name: str, task: str) -> None:
     """Run a command line: compose the config, call the task, exit with its code.
 

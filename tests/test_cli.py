@@ -38,6 +38,7 @@ def test_help_and_config_are_shown_without_importing_torch(tmp_path, arguments, 
     assert ended.returncode == 0, ended.stderr
     for words in said:
         assert words in ended.stdout
+    assert "protocol:" not in ended.stdout  # a group of another door
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deblur.errors import ArgumentError
 
@@ -84,4 +85,9 @@ def _classifier(device: torch.device) -> DigitClassifier:
 
     classifier = DigitClassifier()
     classifier.load_state_dict(load(CLASSIFIER.read_bytes()))
-    return classifier.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+    classifier.requires_grad_(False).eval()
+    layers = list(classifier.features)
+    for place in [place for place, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm2d)]:
+        layers[place - 1], layers[place] = fuse_conv_bn_eval(layers[place - 1], layers[place]), nn.Identity()
+    classifier.features = nn.Sequential(*layers)
+    return classifier.to(device, memory_format=torch.channels_last)
