@@ -62,6 +62,11 @@ class Blur(ABC):
         self.padding = check_choice("padding", padding, PADDINGS)
         self.noise = check_range("noise", noise, low=0.0, high=1.0)
 
+    @property
+    @abstractmethod
+    def reach(self) -> int:
+        """How far the light of a pixel gets at most along either axis, in pixels."""
+
     @abstractmethod
     def draw(self, batch_size: int, image_size: tuple[int, int], generator: torch.Generator) -> Motion:
         """Random motions for `batch_size` images of (height, width) pixels, on the generator's device.
@@ -120,6 +125,10 @@ class PathBlur(Blur):
     def points(self) -> int:
         """Points of a trajectory: 32, or two a pixel of the longest path if that is more."""
         return max(32, math.ceil(2 * self.length[1]))
+
+    @property
+    def reach(self) -> int:
+        return self.psf_size // 2
 
     @property
     def psf_size(self) -> int:

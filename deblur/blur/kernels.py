@@ -44,6 +44,10 @@ class Kernels(Blur):
         psfs = psfs / mass
         self.psfs = (_centred(psfs) if self.registration == "centroid" else psfs).float().unsqueeze(1)
 
+    @property
+    def reach(self) -> int:
+        return self.psfs.shape[-1] // 2
+
     def draw(self, batch_size: int, image_size: tuple[int, int], generator: torch.Generator) -> Motion:
         size = self.psfs.shape[-1]
         if size > min(image_size):

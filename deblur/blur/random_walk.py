@@ -81,6 +81,10 @@ class RandomWalk(Blur):
         if padding != "zeros":
             raise ArgumentError("padding", padding, "zeros (so the benchmark of random_walk defines it)")
 
+    @property
+    def reach(self) -> int:
+        return self.steps * math.ceil(self.step)
+
     @torch.no_grad()
     def draw(self, batch_size: int, image_size: tuple[int, int], generator: torch.Generator) -> Walk:
         if 2 * math.ceil(self.step) + 1 > min(image_size):

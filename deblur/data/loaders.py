@@ -68,7 +68,11 @@ class TrainingLoader:
             start = self._position * self.batch_size
             number = self.epoch * len(self) + self._position
             self._position += 1
-            yield TrainingBatch(self.images[share[start : start + self.batch_size]], number)
+            yield TrainingBatch(self._take(share[start : start + self.batch_size], number), number)
+
+    def _take(self, chosen: Tensor, number: int) -> Tensor:
+        """The chosen images, as a batch of this number."""
+        return self.images[chosen]
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches were delivered."""

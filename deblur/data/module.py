@@ -18,9 +18,12 @@ from deblur.errors import check_integer
 
 @dataclass(frozen=True)
 class Images:
-    """The sharp images of a data set, uint8 (N, C, H, W) for each split, and where they came from."""
+    """The sharp images of a data set, uint8 (N, C, H, W) for each split, and where they came from.
 
-    train: Tensor
+    What trains may be anything that the data set's loader makes batches of.
+    """
+
+    train: Any
     val: Tensor
     test: Tensor
     source: str
@@ -38,6 +41,8 @@ class DeblurDataModule(LightningDataModule):
     Raises:
         ArgumentError: an argument is out of its range.
     """
+
+    _training_loader = TrainingLoader
 
     def __init__(self, blur: Blur, *, seed: int = 0, batch_size: int = 128, eval_seed: int = 0) -> None:
         super().__init__()
@@ -78,6 +83,11 @@ class DeblurDataModule(LightningDataModule):
         """(channels, height, width) of the images."""
         return tuple(self.images.train.shape[1:])
 
+    @property
+    def margin(self) -> int:
+        """Pixels around each image that are cut off once it is blurred: 0, what lies outside these images is known."""
+        return 0
+
     def labels(self, split: str) -> Tensor | None:
         """The digit that each image of `train`, `val` or `test` shows, int64 (N,); None: the images are no digits.
 
@@ -90,15 +100,19 @@ class DeblurDataModule(LightningDataModule):
         """The fixed pairs of `val` or `test`."""
         if split not in self._evaluation:
             images = getattr(self.images, split)
-            self._evaluation[split] = EvaluationPairs(images, self.blur, eval_seed=self.eval_seed, split=split)
+            self._evaluation[split] = EvaluationPairs(
+                images, self.blur, eval_seed=self.eval_seed, split=split, margin=self.margin
+            )
         return self._evaluation[split]
 
     def train_dataloader(self) -> TrainingLoader:
         rank, world_size = self._place()
-        loader = TrainingLoader(
+        loader = self._training_loader(
             self.images.train, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size
         )
-        self._training = TrainingPairs(self.blur, seed=self.seed, rank=rank, batch_size=loader.batch_size)
+        self._training = TrainingPairs(
+            self.blur, seed=self.seed, rank=rank, batch_size=loader.batch_size, margin=self.margin
+        )
         self._loader = loader
         if self._resume_at is not None:
             loader.load_state_dict(self._resume_at)

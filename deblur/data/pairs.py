@@ -23,6 +23,22 @@ class Pairs(NamedTuple):
     motion: Motion
 
 
+def make_pairs(blur: Blur, images: Tensor, motion: Motion, source: torch.Generator, margin: int = 0) -> Pairs:
+    """The pairs of uint8 images (B, C, H, W) and their motions, without the outermost `margin` pixels.
+
+    Args:
+        blur: applies the motions.
+        images: with the margin: with one of `blur.reach`, nothing that is made up beyond the frame gets into the pairs.
+        motion: of each image.
+        source: of the sensor noise.
+        margin: pixels.
+    """
+    sharp = to_float(images)
+    blurred = blur.apply(sharp, motion, source)
+    inside = slice(margin, -margin or None)
+    return Pairs(sharp[..., inside, inside], blurred[..., inside, inside], motion)
+
+
 def to_float(images: Tensor) -> Tensor:
     """uint8 images as floats in [0, 1]."""
     return images.to(torch.float32).div_(255)
@@ -35,16 +51,16 @@ class TrainingPairs:
         blur: what draws and applies the motions.
         seed, rank: of the run and the process.
         batch_size: images of a full batch.
+        margin: pixels around each image that are cut off once it is blurred.
     """
 
-    def __init__(self, blur: Blur, *, seed: int, rank: int, batch_size: int) -> None:
-        self.blur, self.seed, self.rank, self.batch_size = blur, seed, rank, batch_size
+    def __init__(self, blur: Blur, *, seed: int, rank: int, batch_size: int, margin: int = 0) -> None:
+        self.blur, self.seed, self.rank, self.batch_size, self.margin = blur, seed, rank, batch_size, margin
         self._batches = max(1, _TRAINING_BLOCK // batch_size)
         self._drawn: tuple[tuple[int, torch.device], Motion] | None = None
 
     def __call__(self, images: Tensor, number: int) -> Pairs:
         """The pairs for batch `number` of uint8 images, on the images' device."""
-        sharp = to_float(images)
         block, place = divmod(number, self._batches)
         if self._drawn is None or self._drawn[0] != (block, images.device):
             source = generator("training blur", self.seed, self.rank, block, device=images.device)
@@ -53,7 +69,7 @@ class TrainingPairs:
         start = place * self.batch_size
         motion = self._drawn[1][start : start + len(images)]
         source = generator("training noise", self.seed, self.rank, number, device=images.device)
-        return Pairs(sharp, self.blur.apply(sharp, motion, source), motion)
+        return make_pairs(self.blur, images, motion, source, self.margin)
 
 
 class EvaluationPairs:
@@ -67,10 +83,11 @@ class EvaluationPairs:
         blur: what draws and applies the motions.
         eval_seed: chooses the pairs.
         split: `val` or `test`.
+        margin: pixels around each image that are cut off once it is blurred.
     """
 
-    def __init__(self, images: Tensor, blur: Blur, *, eval_seed: int, split: str) -> None:
-        self.images, self.blur, self.eval_seed, self.split = images, blur, eval_seed, split
+    def __init__(self, images: Tensor, blur: Blur, *, eval_seed: int, split: str, margin: int = 0) -> None:
+        self.images, self.blur, self.eval_seed, self.split, self.margin = images, blur, eval_seed, split, margin
         self._block = lru_cache(maxsize=32)(self._make_block)
 
     def __len__(self) -> int:
@@ -98,5 +115,4 @@ class EvaluationPairs:
         source = generator("evaluation pairs", self.eval_seed, self.split, number)
         motion = self.blur.draw(_EVALUATION_BLOCK, tuple(self.images.shape[-2:]), source)
         images = self.images[number * _EVALUATION_BLOCK : (number + 1) * _EVALUATION_BLOCK]
-        sharp, motion = to_float(images), motion[: len(images)]
-        return Pairs(sharp, self.blur.apply(sharp, motion, source), motion)
+        return make_pairs(self.blur, images, motion[: len(images)], source, self.margin)

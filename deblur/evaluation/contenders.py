@@ -92,9 +92,10 @@ def common_settings(
             changes = settings.get(key) or {}
             parts.append({**changes} if "_target_" in changes else {**config[key], **changes})
         data = parts[1]
-        if "root" in data and "root" not in (settings.get("data") or {}) and "DEBLUR_DATA" in os.environ:
+        typed = settings.get("data") or {}
+        if "source" in data and "root" not in typed and "DEBLUR_DATA" in os.environ:  # only digits have a source
             data["root"] = os.environ["DEBLUR_DATA"]
-        if data.get("source") == "files" and "source" not in (settings.get("data") or {}):
+        if data.get("source") == "files" and "source" not in typed:
             data["source"] = "auto"  # where the run was made there were files; here there may be none
         data.pop("batch_size", None)  # of training: no pair depends on it
         found.append(tuple(parts))

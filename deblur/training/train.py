@@ -206,12 +206,12 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
     with section("module"):
         module = build(settings["module"], "module", seed=settings["seed"], **parts)
     with section("data"):
-        shape = data.image_shape
+        source, shape = data.images.source, data.image_shape
     with section("blur"):
         blur.draw(1, shape[1:], torch.Generator().manual_seed(0))
     _check_shape(module, shape)
     if "source" in constructor_parameters(type(data)):
-        settings["data"] = {**settings["data"], "source": data.images.source}
+        settings["data"] = {**settings["data"], "source": source}
     return Plan(settings, data, module, checkpoint)
 
 

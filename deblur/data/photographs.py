@@ -1,0 +1,264 @@
+"""Photographs: the files of a folder, or those that come inside scikit-image and scikit-learn; random crops of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from deblur.blur import Blur
+from deblur.data.loaders import TrainingLoader
+from deblur.data.module import DeblurDataModule, Images
+from deblur.errors import ArgumentError, UsageError, check_integer, check_number, shown
+from deblur.seeding import generator
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+SPLITS = ("train", "val", "test")
+_SHARE = 0.1  # of the photographs, for each of validation and test where the folder has no such subfolder
+
+# (package, folder in it, file) of the offline photographs.
+_SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
+_OFFLINE = {
+    "train": [
+        *((*_SKIMAGE, f"{name}.png") for name in ("astronaut", "brick", "camera", "coins", "grass", "gravel")),
+        (*_SKIMAGE, "motorcycle_left.png"),
+        (*_SKLEARN, "china.jpg"),
+    ],
+    "val": [(*_SKIMAGE, "chelsea.png"), (*_SKIMAGE, "rocket.jpg")],
+    "test": [(*_SKIMAGE, "coffee.png"), (*_SKLEARN, "flower.jpg")],
+}
+
+
+def read_photograph(file: Path, channels: int) -> Tensor:
+    """The picture in a file, upright, uint8 (channels, H, W): grey by luminance, without transparency, 16 bits as 8.
+
+    Raises:
+        UsageError: it is no picture, or damaged.
+    """
+    try:
+        with Image.open(file) as image:
+            picture = ImageOps.exif_transpose(image)
+            if picture.mode.startswith(("I", "F")):  # 16 bits, or more, of grey
+                values = np.asarray(picture, dtype=np.float64)
+                values = values / 257 if picture.mode.startswith("I") else values
+                picture = Image.fromarray(np.nan_to_num(values).round().clip(0, 255).astype(np.uint8))
+            pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
+    return torch.from_numpy(pixels).reshape(*pixels.shape[:2], channels).permute(2, 0, 1).contiguous()
+
+
+class Photos:
+    """Photographs by number, decoded when they are first asked for and kept as long as there is room.
+
+    Args:
+        files: of the photographs.
+        channels: 1 for grey, 3 for colour.
+        cache_mb: of decoded pictures to keep, in megabytes.
+    """
+
+    def __init__(self, files: Sequence[Path], channels: int, cache_mb: float) -> None:
+        self.files, self.channels = list(files), channels
+        self._room = cache_mb * 1e6
+        self._kept: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Tensor:
+        if number in self._kept:
+            return self._kept[number]
+        photo = read_photograph(self.files[number], self.channels)
+        if photo.numel() <= self._room:
+            self._room -= photo.numel()
+            self._kept[number] = photo
+        return photo
+
+
+class Crops:
+    """So many random square crops of each photograph; which one it is, `take` draws anew each time.
+
+    Args:
+        photos: at least as large as a crop.
+        size: side of a crop, pixels.
+        each: crops of each photograph.
+    """
+
+    def __init__(self, photos: Photos, size: int, each: int) -> None:
+        self.photos, self.size, self.each = photos, size, each
+
+    def __len__(self) -> int:
+        return len(self.photos) * self.each
+
+    def take(self, chosen: Tensor, source: torch.Generator, *, turned: bool) -> Tensor:
+        """Crops of the photographs that the numbers fall on, uint8 (B, C, size, size).
+
+        Args:
+            chosen: (B,), numbers below the length.
+            source: draws the places.
+            turned: also flips them and turns them by quarters at random.
+        """
+        draws = torch.rand(len(chosen), 2, generator=source)
+        turns = torch.randint(8, (len(chosen),), generator=source).tolist() if turned else [0] * len(chosen)
+        crops = []
+        for number, (down, right), turn in zip(chosen.tolist(), draws.tolist(), turns, strict=True):
+            photo = self.photos[number // self.each]
+            height, width = photo.shape[1:]
+            top, left = int(down * (height - self.size + 1)), int(right * (width - self.size + 1))
+            crop = photo[:, top : top + self.size, left : left + self.size].rot90(turn % 4, (1, 2))
+            crops.append(crop.flip(2) if turn >= 4 else crop)
+        return torch.stack(crops)
+
+
+class CropLoader(TrainingLoader):
+    """Shuffled batches of random crops, a function of (seed, rank, number of the batch since the start)."""
+
+    images: Crops
+
+    def _take(self, chosen: Tensor, number: int) -> Tensor:
+        return self.images.take(chosen, generator("crops", self.seed, self.rank, number), turned=True)
+
+
+class Photographs(DeblurDataModule):
+    """Random crops of photographs, flipped and turned at random; fixed crops for validation and test.
+
+    The blur is applied to a larger crop, and only what it could not reach from outside is kept: nothing is made up
+    beyond a border. A folder with subfolders `train`, `val` and `test` is split so; for those of the last two that are
+    missing a tenth of the others is taken, chosen by `eval_seed`.
+
+    Args:
+        blur: draws and applies the motions.
+        root: folder of JPEG, PNG, WebP, TIFF or BMP files, its subfolders included; None: ten photographs that come
+            inside scikit-image and scikit-learn.
+        size: side of the images that the network gets, pixels.
+        channels: 1 for grey, 3 for colour.
+        crops: of each training photograph in an epoch.
+        eval_crops: of each photograph of validation and test.
+        cache_mb: decoded photographs that are kept in memory, megabytes.
+        **common: `seed`, `batch_size`, `eval_seed`: see `DeblurDataModule`.
+
+    Raises:
+        ArgumentError: an argument is out of its range.
+    """
+
+    _training_loader = CropLoader
+
+    def __init__(
+        self,
+        blur: Blur,
+        *,
+        root: str | None = None,
+        size: int = 128,
+        channels: int = 3,
+        crops: int = 16,
+        eval_crops: int = 4,
+        cache_mb: float = 2000.0,
+        **common: int,
+    ) -> None:
+        super().__init__(blur, **common)
+        if root is not None and (not isinstance(root, str) or not root):
+            raise ArgumentError("root", root, "a folder, or null for the photographs that come with the packages")
+        self.root = root
+        self.size = check_integer("size", size, low=8)
+        if isinstance(channels, bool) or channels not in (1, 3):
+            raise ArgumentError("channels", channels, "1 for grey or 3 for colour")
+        self.channels = int(channels)
+        self.crops = check_integer("crops", crops, low=1)
+        self.eval_crops = check_integer("eval_crops", eval_crops, low=1)
+        self.cache_mb = check_number("cache_mb", cache_mb, low=0.0)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.channels, self.size, self.size
+
+    @property
+    def margin(self) -> int:
+        return self.blur.reach
+
+    @property
+    def origin(self) -> str:
+        return f"crops of the photographs in {self.images.source}"
+
+    def load(self) -> Images:
+        files = _offline_files() if self.root is None else self._split(_find(self.root))
+        side = self.size + 2 * self.margin
+        large = {split: [file for file in files[split] if min(_sides(file)) >= side] for split in SPLITS}
+        small = sum(len(files[split]) - len(large[split]) for split in SPLITS)
+        where = "scikit-image and scikit-learn" if self.root is None else self.root
+        for split in SPLITS:
+            if not large[split]:
+                raise UsageError(
+                    f"data.root={where}: no photograph for {split} is as large as a crop of {self.size} pixels and the "
+                    f"{self.margin} pixels around it that the blur reaches"
+                )
+        if small:
+            log.warning("%d photographs smaller than %d pixels are left out", small, side)
+        each = {"train": self.crops, "val": self.eval_crops, "test": self.eval_crops}
+        crops = {
+            split: Crops(Photos(large[split], self.channels, self.cache_mb), side, each[split]) for split in SPLITS
+        }
+        return Images(crops["train"], self._fixed(crops["val"], "val"), self._fixed(crops["test"], "test"), where)
+
+    def _fixed(self, crops: Crops, split: str) -> Tensor:
+        source = generator("evaluation crops", self.eval_seed, split)
+        return crops.take(torch.arange(len(crops)), source, turned=False)
+
+    def _split(self, files: list[Path]) -> dict[str, list[Path]]:
+        root = Path(self.root).expanduser()
+        named = {split: [f for f in files if f.relative_to(root).parts[0] == split] for split in SPLITS}
+        if named["train"]:
+            rest = named["train"]
+        else:
+            rest = [file for file in files if file not in {*named["val"], *named["test"]}]
+        for split in SPLITS[1:]:
+            if not named[split]:
+                count = max(1, round(_SHARE * len(rest)))
+                order = torch.randperm(len(rest), generator=generator("photographs", self.eval_seed, split)).tolist()
+                chosen = {rest[number] for number in order[:count]}
+                named[split] = [file for file in rest if file in chosen]
+                rest = [file for file in rest if file not in chosen]
+        return {**named, "train": rest}
+
+
+def _find(root: str) -> list[Path]:
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"data.root={root}: must be a folder with photographs")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if len(files) < len(SPLITS):
+        raise UsageError(
+            f"data.root={root}: has {len(files)} photographs ({', '.join(SUFFIXES)}); at least {len(SPLITS)} are needed"
+        )
+    return files
+
+
+def _sides(file: Path) -> tuple[int, int]:
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
+
+
+def _offline_files() -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for split, places in _OFFLINE.items():
+        found[split] = [_package_folder(package) / folder / name for package, folder, name in places]
+    return found
+
+
+def _package_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            f"data.root=null: the photographs inside {package} are not there; install it, or give a folder"
+        )
+    return Path(spec.origin).parent
