@@ -16,7 +16,7 @@ from deblur.evaluation.baselines import BASELINES
 from deblur.evaluation.measure import BLURRED, SHARP
 from deblur.evaluation.protocols import Protocol
 from deblur.training.restorer import load
-from deblur.training.run import Run
+from deblur.training.run import Run, run_of
 from deblur.training.settings import section
 
 
@@ -63,10 +63,8 @@ def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> l
 
 def _run(path: str) -> Run:
     with section(""):
-        place = check_path("run", path, "a run")
-    if place.is_file():  # a checkpoint, or published weights
-        place = place.parent.parent if place.parent.name == "checkpoints" else place.parent
-    return Run.open(str(place), "run")
+        check_path("run", path, "a run")
+    return run_of(path, "run")
 
 
 def common_settings(

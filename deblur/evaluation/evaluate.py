@@ -27,6 +27,7 @@ from deblur.evaluation.protocols import Condition, Protocol
 from deblur.evaluation.registry import METRICS, choose
 from deblur.evaluation.report import show_report, write_report
 from deblur.evaluation.results import results_of
+from deblur.training.restorer import choose_device
 from deblur.training.run import folder_name
 from deblur.training.settings import section
 
@@ -99,7 +100,7 @@ def evaluate_runs(run: str | Path, *typed: str) -> Evaluation:
 
 def _opened(settings: Mapping[str, Any]) -> tuple[list[Contender], torch.device]:
     _check(settings)
-    device = _device(settings["accelerator"])
+    device = choose_device(settings["accelerator"])
     return open_contenders(str(settings["run"]), settings["allow"], device), device
 
 
@@ -171,7 +172,6 @@ def _check(settings: Mapping[str, Any]) -> None:
             check_integer("images", settings["images"], low=1)
         check_integer("baseline_images", settings["baseline_images"], low=1)
         check_integer("batch_size", settings["batch_size"], low=1)
-        check_choice("accelerator", settings["accelerator"], ("auto", "cpu", "gpu", "mps"))
         for key in ("metrics", "allow"):
             names = settings[key]
             if key == "metrics" and names is None:
@@ -180,14 +180,6 @@ def _check(settings: Mapping[str, Any]) -> None:
                 raise ArgumentError(key, names, "a list of names")
         for metric in settings["metrics"] or []:
             check_choice("metrics", metric, METRICS)
-
-
-def _device(accelerator: str) -> torch.device:
-    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    name = next(name for name in there if there[name]) if accelerator == "auto" else accelerator
-    if not there[name]:
-        raise UsageError(f"accelerator={accelerator}: there is none on this machine")
-    return torch.device("cuda" if name == "gpu" else name)
 
 
 def _option(name: str) -> dict[str, Any]:

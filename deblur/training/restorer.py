@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deblur.build import trusting
-from deblur.errors import ArgumentError, UsageError, shown
+from deblur.errors import ArgumentError, UsageError, check_choice, shown
 from deblur.training.module import DeblurModule
 from deblur.training.run import trained_checkpoint
+from deblur.training.settings import section
 from deblur.training.weights import read_weights
 
 
@@ -59,3 +61,18 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
         except (TypeError, RuntimeError, ArgumentError) as error:
             raise UsageError(f"{file}: its weights do not fit its settings: {shown(error)}") from error
     return Restorer(module.network)
+
+
+def choose_device(accelerator: Any) -> torch.device:
+    """The device that `accelerator=auto|cpu|gpu|mps` means here; auto takes the best there is.
+
+    Raises:
+        UsageError: there is none of this kind.
+    """
+    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    with section(""):
+        check_choice("accelerator", accelerator, ("auto", *there))
+    name = next(name for name in there if there[name]) if accelerator == "auto" else accelerator
+    if not there[name]:
+        raise UsageError(f"accelerator={accelerator}: there is none on this machine")
+    return torch.device("cuda" if name == "gpu" else name)

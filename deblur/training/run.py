@@ -193,6 +193,18 @@ def trained_checkpoint(path: str, key: str) -> Path:
     return file if file.is_file() else Run.open(path, key).trained
 
 
+def run_of(path: str, key: str) -> Run:
+    """The run in a folder, or the one that a checkpoint or a file of weights belongs to.
+
+    Raises:
+        UsageError: there is none.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        place = place.parent.parent if place.parent.name == "checkpoints" else place.parent
+    return Run.open(str(place), key)
+
+
 def folder_name(text: str) -> str:
     """The text with only the characters that folder names may hold: `[A-Za-z0-9._=-]`."""
     name = re.sub(r"[^A-Za-z0-9._=-]+", "-", text).strip("-.")

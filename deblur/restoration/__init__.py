@@ -1,0 +1,1 @@
+"""Restoring pictures of any size with a trained network: `python restore.py`."""

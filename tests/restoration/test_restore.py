@@ -1,0 +1,127 @@
+"""Pictures from files through a network and back: what they are stays, what is wrong is said at the end."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import deblur
+from deblur.restoration.picture import Picture
+from tests.conftest import only_run
+
+TASK = {"config": "restore", "task": "deblur.restoration.restore:restore"}
+
+
+def pixels(height: int = 40, width: int = 50, channels: int = 3) -> np.ndarray:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def restore(door, tmp_path):
+    """The door, and a run of a tiny network for colour that looks 4 pixels around each."""
+    small = ["data=images", "data.size=32", "data.crops=1", "data.eval_crops=1", "model=cnn", "model.width=8"]
+    small += ["model.depth=2", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
+    ended = door(*small, "trainer.accelerator=cpu", "trainer.devices=1", "name=colour")
+    assert ended.code == 0, ended.err
+    return partial(door, f"run={only_run(tmp_path / 'outputs')}", **TASK)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "array"),
+    [
+        ("rgb.png", "RGB", pixels()),
+        ("grey.png", "L", pixels(channels=1)),
+        ("clear.png", "RGBA", pixels(channels=4)),
+        ("deep.png", "I;16", pixels(channels=1).astype(np.uint16) * 257 + 3),
+        ("deep.tif", "I;16", pixels(channels=1).astype(np.uint16) * 257 + 3),
+        ("rgb.tif", "RGB", pixels()),
+    ],
+)
+def test_an_untouched_picture_comes_back_to_the_bit(tmp_path, name, mode, array):
+    Image.fromarray(array).save(tmp_path / name)
+    picture = Picture.read(tmp_path / name)
+    picture.write(picture.pixels, tmp_path / f"back-{name}")
+    with Image.open(tmp_path / f"back-{name}") as back:
+        assert back.mode == mode
+        np.testing.assert_array_equal(np.asarray(back), array)
+
+
+def test_profile_and_exif_stay(tmp_path):
+    image = Image.fromarray(pixels())
+    exif = image.getexif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    image.save(tmp_path / "a.jpg", exif=exif, icc_profile=b"a profile", quality=95)
+    picture = Picture.read(tmp_path / "a.jpg")
+    picture.write(picture.pixels, tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as back:
+        assert back.getexif()[0x0112] == 6
+        assert back.getexif()[0x010F] == "a camera"
+        assert back.info["icc_profile"] == b"a profile"
+        assert back.size == (50, 40)
+
+
+def test_colour_goes_through_a_grey_network_by_luminance_and_grey_through_a_colour_one():
+    colour = Picture(torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)) / 2, None, False, {})
+    brighter = colour.through(lambda grey: grey + 0.25, 1)
+    torch.testing.assert_close(brighter, colour.pixels + 0.25)
+    grey = Picture(colour.pixels[:1], None, False, {})
+    torch.testing.assert_close(grey.through(lambda image: image * 2, 3), grey.pixels * 2)
+
+
+def test_a_folder_is_restored_with_its_subfolders_and_what_is_wrong_is_listed_at_the_end(restore, tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "more").mkdir(parents=True)
+    for name in ("a.png", "more/b.png"):
+        Image.fromarray(pixels(70, 90)).save(photos / name)
+    (photos / "bad.png").write_bytes(b"no picture")
+    (photos / "notes.txt").write_text("not looked at")
+    ended = restore("input=photos", "output=restored", "tile=64", "overlap=16", "compare=true")
+    assert ended.code == 1
+    assert "restored: 2 of 3" in ended.out
+    (line,) = ended.err.strip().splitlines()
+    assert "bad.png: cannot be read as a picture" in line
+    made = sorted(str(file.relative_to(tmp_path / "restored")) for file in (tmp_path / "restored").rglob("*.png"))
+    assert made == ["a.png", "a_compare.png", "more/b.png", "more/b_compare.png"]
+    with Image.open(tmp_path / "restored/a.png") as image:
+        whole = torch.from_numpy(pixels(70, 90)).permute(2, 0, 1)[None] / 255
+        expected = deblur.load(only_run(tmp_path / "outputs"))(whole)[0].permute(1, 2, 0) * 255
+        assert np.abs(np.asarray(image).astype(float) - expected.numpy()).max() < 0.51  # rounding
+    with Image.open(tmp_path / "restored/a_compare.png") as beside:
+        assert beside.size == (180, 70)
+        np.testing.assert_array_equal(np.asarray(beside)[:, :90], pixels(70, 90))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["input=nowhere", "output=made"], ["input=nowhere", "no such file or folder"]),
+        (["input=photos", "output=photos"], ["output=photos", "is an input"]),
+        (["input=photos/a.png", "output=photos"], ["output=photos", "is an input"]),
+        (["input=photos", "output=photos/a.png"], ["output=photos/a.png", "a folder"]),
+        (["input=photos", "output=made", "tile=64", "overlap=40"], ["overlap=40", "from 0 to 31"]),
+        (["input=photos", "output=made", "compare=2"], ["compare=2", "true or false"]),
+        (["input=photos", "output=made", "accelerator=abacus"], ["accelerator=abacus"]),
+        (["input=photos", "output=made", "tiles=64"], ["tiles"]),
+        (["input=empty", "output=made"], ["input=empty", "has no pictures"]),
+        (["input=photos"], ["output: must be given"]),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(door, tmp_path, arguments, said):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "empty").mkdir()
+    Image.fromarray(pixels()).save(tmp_path / "photos/a.png")
+    before = (tmp_path / "photos/a.png").read_bytes()
+    run = Path(__file__).parents[2] / "outputs/pretrained/shake"
+    ended = door(f"run={run}", *arguments, **TASK)
+    assert ended.code == 2
+    (line,) = ended.err.strip().splitlines()
+    for words in said:
+        assert words in line
+    assert not (tmp_path / "made").exists()
+    assert (tmp_path / "photos/a.png").read_bytes() == before
