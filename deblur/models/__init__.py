@@ -2,8 +2,7 @@
 
 from deblur.models.cnn import CNN
 from deblur.models.deconvolver import BlindDeconvolver
-from deblur.models.estimates import Estimates
 from deblur.models.mlp import MLP
 from deblur.models.unet import UNet
 
-__all__ = ["CNN", "MLP", "BlindDeconvolver", "Estimates", "UNet"]
+__all__ = ["CNN", "MLP", "BlindDeconvolver", "UNet"]
