@@ -127,7 +127,7 @@ def _albumentations(images: Tensor, length: int) -> Side:
 
 def check_blurred(name: str, sharp: Tensor, psf: Tensor, blurred: Tensor) -> None:
     """Refuses blurred images that are not the direct convolution of each with a PSF of its own, zeros outside."""
-    few = slice(0, 16)
+    few = slice(0, 16 if max(sharp.shape[-2:]) < 64 else 1)  # the direct convolution of large images takes long
     error = 0.0
     for x, k, y in zip(sharp[few].cpu(), psf[few].cpu(), blurred[few].cpu(), strict=True):
         expected = np.stack([convolve2d(channel, k[0], mode="same") for channel in x])
