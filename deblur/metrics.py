@@ -36,7 +36,7 @@ def ssim(images: Tensor, sharp: Tensor) -> Tensor:
 
     Source: Z. Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE TIP 2004:
     an 11x11 Gaussian window of sigma 1.5, here with mirrored borders and the mean over the whole image, as in
-    torchmetrics. The window is separable and the mirroring linear, so filtering is two matrix products: about thirty
+    torchmetrics. The window is separable and the mirroring linear, so filtering is two matrix products: about twenty
     times as fast as the convolution on digits.
 
     Args:

@@ -136,7 +136,7 @@ class Photographs(DeblurDataModule):
 
     Args:
         blur: draws and applies the motions.
-        root: folder of JPEG, PNG, WebP, TIFF or BMP files, its subfolders included; None: ten photographs that come
+        root: folder of JPEG, PNG, WebP, TIFF or BMP files, its subfolders included; None: twelve photographs that come
             inside scikit-image and scikit-learn.
         size: side of the images that the network gets, pixels.
         channels: 1 for grey, 3 for colour.

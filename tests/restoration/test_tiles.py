@@ -18,15 +18,12 @@ def local(images: torch.Tensor) -> torch.Tensor:
     return torch.tanh(F.conv2d(images, kernel, padding=4, groups=images.shape[1]) / 40)
 
 
-@given(st.integers(1, 140), st.integers(1, 140), st.integers(32, 64), st.integers(1, 5), st.sampled_from([1, 3]))
+@given(st.integers(1, 140), st.integers(1, 140), st.integers(42, 64), st.integers(1, 5), st.sampled_from([1, 3]))
 @settings(deadline=None, max_examples=60)
 def test_a_local_network_makes_of_tiles_what_it_makes_of_the_whole(height, width, tile, batch_size, channels):
     source = torch.Generator().manual_seed(height * 1000 + width)
     image = torch.rand(channels, height, width, generator=source)
-    # A quarter of the overlap is thrown away at each end, and rounding may cost another pixel.
-    overlap = min(20, tile // 2 - 1) if tile < 42 else 20
-    if overlap < 20:
-        return
+    overlap = 20  # a quarter is thrown away at each end: one pixel more than the network looks around, for rounding
     made = restore_in_tiles(local, image, tile=tile, overlap=overlap, batch_size=batch_size)
     torch.testing.assert_close(made, local(image[None])[0], atol=1e-5, rtol=0)
 
