@@ -65,7 +65,7 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
 
         torch.set_num_threads(1)  # threads of this process would be missing in its copies
     settings = {name: settings_of(config_name, command)[0] for name, command in commands.items()}
-    refused = _refused(f"{task.partition(':')[0]}:check_job", plan, settings)
+    refused, work = _checked(f"{task.partition(':')[0]}:check_job", plan, settings)
 
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan.save()
@@ -74,6 +74,8 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
         _record(plan.folder / name, settings[name], error)
     left = [name for name, state in states.items() if state not in ("finished", "running")]
     todo = [name for name in left if name not in refused]
+    if at_once > 1:
+        todo.sort(key=lambda name: -work[name])  # the longest first, so that none is left to run alone at the end
     finished = sum(state == "finished" for state in states.values())
     if finished:
         log.info("%d of %d jobs are finished already and skipped", finished, len(plan.jobs))
@@ -149,16 +151,19 @@ def _free_name(parent: Path, name: str) -> str:
     return name if suffix == 1 else f"{name}_{suffix}"
 
 
-def _refused(task: str, plan: Sweep, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, UsageError]:
-    """The jobs whose settings are refused, each valid by itself in another job.
+def _checked(
+    task: str, plan: Sweep, settings: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, UsageError], dict[str, int]]:
+    """The jobs whose settings are refused, each valid by itself in another job; and how much work each other one is.
 
     Raises:
         UsageError: a setting is refused in every job that has it.
     """
     refused: dict[str, UsageError] = {}
+    work: dict[str, int] = {}
     for job in plan.jobs:
         try:
-            call(task, settings[job.name])
+            work[job.name] = call(task, settings[job.name])
         except UsageError as error:
             refused[job.name] = error
     for key in plan.swept or [""]:
@@ -166,7 +171,7 @@ def _refused(task: str, plan: Sweep, settings: Mapping[str, Mapping[str, Any]]) 
             same = [job.name for job in plan.jobs if job.overrides.get(key) == value]
             if all(name in refused for name in same):
                 raise refused[same[0]]
-    return refused
+    return refused, work
 
 
 @dataclass(frozen=True)

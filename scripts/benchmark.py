@@ -19,7 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import torch
 from rich.console import Console
 
-from deblur.benchmark import blur, fit, pipeline, scaling, startup, training
+from deblur.benchmark import blur, evaluation, fit, pipeline, scaling, startup, training
 from deblur.benchmark.bench import ROUNDS, Bench, Row
 from deblur.benchmark.report import WORDS, environment, growth_table, page, rows_table
 from deblur.cli import make_console, prepare_logging
@@ -30,6 +30,7 @@ SECTIONS = {
     "pipeline": pipeline.run,
     "step": fit.run,
     "training": training.run,
+    "evaluation": evaluation.run,
     "startup": startup.run,
     "scaling": scaling.run,
 }

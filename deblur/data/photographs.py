@@ -131,8 +131,8 @@ class Photographs(DeblurDataModule):
     """Random crops of photographs, flipped and turned at random; fixed crops for validation and test.
 
     The blur is applied to a larger crop, and only what it could not reach from outside is kept: nothing is made up
-    beyond a border. A folder with subfolders `train`, `val` and `test` is split so; for those of the last two that are
-    missing a tenth of the others is taken, chosen by `eval_seed`.
+    beyond a border. A folder with subfolders `train`, `val` and `test` is split so; one with `train` and `val` alone is
+    tested on `val`, as is usual with DIV2K. What is missing is a tenth of the others, chosen by `eval_seed`.
 
     Args:
         blur: draws and applies the motions.
@@ -218,6 +218,8 @@ class Photographs(DeblurDataModule):
             rest = named["train"]
         else:
             rest = [file for file in files if file not in {*named["val"], *named["test"]}]
+        if named["train"] and not named["test"]:
+            named["val"], named["test"] = [], named["val"]
         for split in SPLITS[1:]:
             if not named[split]:
                 count = max(1, round(_SHARE * len(rest)))

@@ -11,8 +11,11 @@ from deblur.data.pairs import EvaluationPairs, Pairs
 from deblur.evaluation.baselines import Baseline
 from deblur.evaluation.protocols import Draws
 from deblur.evaluation.registry import Metric, measure
+from deblur.evaluation.workers import side_by_side
 
 Values = dict[str, Tensor]  # name of a metric -> (N,)
+
+_BLOCK = 1000  # images that are measured at once
 
 BLURRED, SHARP = "blurred", "sharp"  # methods beside the networks and baselines
 
@@ -27,7 +30,6 @@ def blocks(pairs: EvaluationPairs | Draws, size: int) -> Iterator[tuple[Tensor, 
         yield torch.arange(start, stop), pairs[start:stop]
 
 
-@torch.inference_mode()
 def measure_methods(
     pairs: EvaluationPairs | Draws,
     networks: Mapping[str, nn.Module],
@@ -51,10 +53,12 @@ def measure_methods(
         labels: (M,), the digit of each image that the pairs are of, or None.
         batch_size: images that a network restores at once.
         device: where the networks are.
-        advance: called with the number of (image, method) done since its last call.
+        advance: called with the number of (image, method) done since its last call, from any thread.
     """
-    found: dict[str, list[Values]] = {}
-    for chosen, block in blocks(pairs, max(batch_size, 1000)):
+
+    @torch.inference_mode()
+    def measured(item: tuple[Tensor, Pairs]) -> dict[str, Values]:
+        chosen, block = item
         sharp, blurred = (side.to(device, non_blocking=True) for side in (block.sharp, block.blurred))
         digits = None if labels is None else labels[chosen].to(device)
         images = {BLURRED: blurred}
@@ -64,12 +68,20 @@ def measure_methods(
             images[name] = torch.cat([network(part) for part in blurred.split(batch_size)])
         for name, (baseline, padding) in baselines.items():
             images[name] = baseline.restore(block.blurred, block.motion.psf, padding, advance).to(device)
+        found = {}
         for name, side in images.items():
             wanted = [metric for metric in metrics if name != SHARP or metric.digits_only]
-            values = measure(wanted, side, sharp, digits)
-            found.setdefault(name, []).append({metric: value.cpu() for metric, value in values.items()})
+            found[name] = {key: value.cpu() for key, value in measure(wanted, side, sharp, digits).items()}
         advance(len(sharp) * len(networks))
-    return {name: {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for name, parts in found.items()}
+        return found
+
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    size = max(batch_size, min(_BLOCK, -(-len(pairs) // workers)))
+    parts = list(side_by_side(measured, blocks(pairs, size), min(workers, -(-len(pairs) // size))))
+    return {
+        name: {key: torch.cat([part[name][key] for part in parts]) for key in values}
+        for name, values in parts[0].items()
+    }
 
 
 def gather(pairs: EvaluationPairs, indices: Sequence[int]) -> Pairs:

@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.flop_counter import FlopCounterMode
 
 from deblur.build import EVERYTHING, build, constructor_parameters, trusting
 from deblur.cli import make_console
@@ -55,7 +56,7 @@ class Plan:
 
 
 def check_job(composed: Mapping[str, Any]) -> int:
-    """Check the settings of a sweep's job without starting it; 0 if they are good.
+    """Check the settings of a sweep's job without starting it; returns its work in operations, 0 if it is finished.
 
     Raises:
         UsageError: a setting is refused, or an earlier try of the job had others.
@@ -70,8 +71,14 @@ def check_job(composed: Mapping[str, Any]) -> int:
         if earlier.state() == "finished":
             return 0
     with trusting(EVERYTHING):
-        make_plan(composed)
-    return 0
+        return _work(make_plan(composed))
+
+
+def _work(plan: Plan) -> int:
+    """Operations of the network over all images of all epochs: in what order jobs take longer, not how long."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        plan.module(torch.zeros(1, *plan.data.image_shape))
+    return counter.get_total_flops() * len(plan.data.images.train) * plan.settings["trainer"]["max_epochs"]
 
 
 def refuse_processes(settings: Mapping[str, Any], what: str) -> None:
