@@ -82,6 +82,7 @@ WRONG = [
     (["early_stopping.patience=0"], ["early_stopping.patience=0", ">= 1"]),
     (["checkpoint.monitor=val/foo"], ["checkpoint.monitor=val/foo", "val/psnr"]),
     (["checkpoint.every_minutes=-1"], ["checkpoint.every_minutes=-1"]),
+    (["compile=maybe"], ["compile=maybe", "true or false"]),
     (["module.channels_last=3"], ["module.channels_last=3", "true or false"]),
     (["resume=nowhere"], ["resume=nowhere", "no run"]),
     (["resume=a=b,c"], ["resume=a=b,c", "no run"]),

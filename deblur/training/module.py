@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -36,6 +36,8 @@ class DeblurModule(LightningModule):
             for networks with `estimates`.
         psf_weight: how much the squared error of the network's PSFs counts, summed over pixels, for the same.
         channels_last: keep the network's tensors with the channels innermost; the same results, faster convolutions.
+        compile: train with the network compiled by `torch.compile`; the same results to rounding. It needs a C++
+            compiler on the CPU, and its first steps take a minute; later runs find the result in torch's cache.
 
     Raises:
         UsageError: a config is refused.
@@ -51,6 +53,7 @@ class DeblurModule(LightningModule):
         intermediate_weight: float = 0.0,
         psf_weight: float = 0.0,
         channels_last: bool = True,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -64,6 +67,7 @@ class DeblurModule(LightningModule):
         self.schedule = build(scheduler, "scheduler")
         if check_flag("channels_last", channels_last):
             self.network.to(memory_format=torch.channels_last)
+        self._compiled: Callable[[Tensor], Any] | None = None
         self.metrics = RestorationMetrics()
         self.loss_sum = 0.0  # of the epoch so far, and over how many batches: saved, so that a resumed run shows it all
         self.loss_count = 0
@@ -94,9 +98,10 @@ class DeblurModule(LightningModule):
 
     def _training_loss(self, batch: Pairs) -> Tensor:
         """The loss of the last image, and what the weights say of what came before it."""
-        if not self.hparams.intermediate_weight and not self.hparams.psf_weight:
-            return self.loss(self(batch.blurred), batch.sharp)
-        estimates = self.network.estimates(self._prepared(batch.blurred))
+        run, blurred = self._trained(), self._prepared(batch.blurred)
+        if not self._wants_estimates:
+            return self.loss(run(blurred), batch.sharp)
+        estimates = run(blurred)
         *before, last = [self.loss(image, batch.sharp) for image in estimates.images]
         loss = last + self.hparams.intermediate_weight * sum(before)
         if self.hparams.psf_weight:
@@ -104,6 +109,18 @@ class DeblurModule(LightningModule):
             errors = [psf - crop_psf(truth, psf.shape[-1]) for psf in estimates.psfs]
             loss = loss + self.hparams.psf_weight * sum(error.square().sum((-2, -1)).mean() for error in errors)
         return loss
+
+    @property
+    def _wants_estimates(self) -> bool:
+        return bool(self.hparams.intermediate_weight or self.hparams.psf_weight)
+
+    def _trained(self) -> Callable[[Tensor], Any]:
+        """What training calls: the network or its estimates, compiled where that is asked for."""
+        if not self.hparams.compile:
+            return self.network.estimates if self._wants_estimates else self.network
+        if self._compiled is None:  # only now: copies of the module, as for the averaged weights, are made before
+            self._compiled = torch.compile(self.network.estimates if self._wants_estimates else self.network.forward)
+        return self._compiled
 
     def check_loss(self) -> None:
         """Stops the training if any loss of this epoch was not finite (on a GPU this waits for its work to end).

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from deblur.errors import (
     ArgumentError,
     UsageError,
+    check_flag,
     check_integer,
     check_number,
     nearest,
@@ -30,6 +35,7 @@ TOP_LEVEL = (
     "checkpoint",
     "early_stopping",
     "ema",
+    "compile",
     "seed",
     "resume",
     "init",
@@ -92,6 +98,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
                 )
     with section(""):
         check_integer("seed", settings["seed"], low=0)
+        if check_flag("compile", settings["compile"]) and not torch.cuda.is_available() and not _compiler():
+            raise ArgumentError(
+                "compile", True, "false: torch.compile needs a C++ compiler, and there is no g++ or clang++"
+            )
         for key in ("name", "output_root"):
             if not isinstance(settings[key], str) or not settings[key]:
                 raise ArgumentError(key, settings[key], "a name")
@@ -105,6 +115,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     with section("ema"):
         if settings["ema"]["decay"] is not None:
             check_number("decay", settings["ema"]["decay"], low=0.0, high=1.0)
+
+
+def _compiler() -> str | None:
+    """The C++ compiler that torch.compile would take on the CPU."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
 
 
 def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
     torch.manual_seed(seed_of("weights", settings["seed"]))
     parts = {name: settings[name] for name in ("model", "loss", "optimizer", "scheduler")}
     with section("module"):
-        module = build(settings["module"], "module", seed=settings["seed"], **parts)
+        module = build(settings["module"], "module", seed=settings["seed"], compile=settings["compile"], **parts)
     with section("data"):
         source, shape = data.images.source, data.image_shape
     with section("blur"):

@@ -136,6 +136,17 @@ def test_subfolders_are_the_splits_and_splits_share_no_photograph(folder, tmp_pa
     assert len(named.images.val) == len(named.images.test) == 4
 
 
+def test_a_folder_of_train_and_val_alone_is_tested_on_val(folder, tmp_path):
+    for number, split in enumerate(("train", "train", "train", "val", "val")):
+        (tmp_path / "named" / split).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(seed=number)).save(tmp_path / "named" / split / f"{number}.png")
+    data = Photographs(Line(length=3), root=str(tmp_path / "named"), size=16)
+    files = data._split(sorted((tmp_path / "named").rglob("*.png")))
+    assert {split: len(there) for split, there in files.items()} == {"train": 2, "val": 1, "test": 2}
+    assert {file.parent.name for file in files["test"]} == {"val"}
+    assert {file.parent.name for file in files["val"]} == {"train"}
+
+
 def test_photographs_that_are_too_small_are_left_out_or_refused(folder):
     Image.fromarray(picture(20, 20)).save(folder / "small.png")
     data = Photographs(Line(length=3), root=str(folder), size=40)

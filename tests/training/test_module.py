@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from deblur.data.pairs import Pairs
 from deblur.errors import ArgumentError
 from deblur.training.module import DeblurModule
 
+CNN = {"_target_": "deblur.models.CNN", "width": 8, "depth": 2}
 DECONVOLVER = {"_target_": "deblur.models.BlindDeconvolver", "widths": [8, 12], "first_widths": [8, 12]} | {
     "blocks": [0, 1],
     "first_blocks": [0, 1],
@@ -72,3 +75,17 @@ def test_a_weight_out_of_range_or_of_a_network_without_estimates_is_refused(key,
     model = DECONVOLVER if value != 0.3 else {"_target_": "deblur.models.CNN"}
     with pytest.raises(ArgumentError, match=rf"^{key}="):
         make(model, **{key: value})
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_trains_to_the_same_gradients():
+    batch = pairs()
+    gradients = []
+    for compiled in (False, True):
+        module = make(CNN, compile=compiled)
+        loss_of(module, batch).backward()
+        gradients.append({name: parameter.grad for name, parameter in module.network.named_parameters()})
+        assert (module._compiled is not None) == compiled
+        assert not any("_compiled" in name for name in module.state_dict())
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5)
