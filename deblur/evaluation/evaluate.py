@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,8 +158,8 @@ def _evaluated(
 def _refuse_decided(typed: Sequence[str], protocol: Protocol) -> None:
     """Refuses keys of the blur that the protocol decides itself: to ignore them would be to measure something else."""
     for override in typed:
-        part, _, key = override.lstrip("+~").partition("=")[0].partition(".")
-        if part == "blur" and not protocol.takes(key or "_target_"):
+        part, *keys = re.split(r"[./]", override.lstrip("+~").partition("=")[0])
+        if part == "blur" and not protocol.takes(keys[0] if keys else "_target_"):
             decides = f"protocol={type(protocol).__name__.lower()} decides this itself"
             raise UsageError(f"{override.lstrip('+')}: {decides}")
 
