@@ -40,6 +40,18 @@ class Motion:
     def __len__(self) -> int:
         return len(self.noise)
 
+    def path_of(self, place: tuple[float, float]) -> Tensor:
+        """Where a point of the image lies at the trajectory's time steps, (B, T, 2) in pixels from the image's centre.
+
+        Args:
+            place: (y, x) of the point in pixels from the centre.
+        """
+        y, x = place
+        if self.angle is None:
+            return self.trajectory + self.trajectory.new_tensor(place)
+        sine, cosine = self.angle.sin(), self.angle.cos()
+        return self.trajectory + torch.stack([y * cosine + x * sine, x * cosine - y * sine], dim=-1)
+
     def __getitem__(self, index: Tensor | slice) -> Motion:
         """The motion of the chosen images."""
         return self._of(None if part is None else part[index] for part in self._parts())
