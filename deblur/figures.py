@@ -125,15 +125,19 @@ def blur_figure(pairs: Pairs, title: str) -> Figure:
 
 
 def _trace_across(sheet: Sheet, row: str, motion: Motion, image_size: tuple[int, int]) -> None:
-    """Draw the paths of the corners, the middles of the sides and the centre of each image, in its own scale."""
+    """Draw the paths of the corners, the middles of the sides and the centre of each image, enlarged to be seen."""
     down, across = ((side - 1) / 2 for side in image_size)
-    paths = torch.stack([motion.path_of((y, x)) for y in (-down, 0.0, down) for x in (-across, 0.0, across)], dim=1)
+    places = [(y, x) for y in (-down, 0.0, down) for x in (-across, 0.0, across)]
+    corners = motion.trajectory.new_tensor(places).view(-1, 1, 2)
+    paths = torch.stack([motion.path_of(place) for place in places], dim=1)
+    enlarged = max(1, round(0.4 * min(down, across) / max(1.0, float((paths - corners).abs().max()))))
+    paths = corners + enlarged * (paths - corners)
     reach = 1.05 * float(paths.abs().max())
     for column, nine in enumerate(paths.cpu().numpy()):
         sheet.frame(row, column)
         for path in nine:
             sheet.trace(row, column, path, reach, size=0.3)
-    sheet.note(row, f"{image_size[0]}x{image_size[1]} px")
+    sheet.note(row, f"{image_size[0]}x{image_size[1]} px" + (f", motion x{enlarged}" if enlarged > 1 else ""))
 
 
 def gallery_figure(motions: Mapping[str, Motion], title: str) -> Figure:

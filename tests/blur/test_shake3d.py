@@ -143,6 +143,20 @@ def test_a_frame_moves_by_about_a_pixel_at_most_at_the_corner():
     assert places.diff(dim=1).norm(dim=-1).quantile(0.99) < 1.1
 
 
+def test_path_of_a_place_is_where_its_light_gets():
+    blur = Shake3D(length=5, rotation=20)
+    motion = blur.draw(3, (41, 41), generator())
+    image = torch.zeros(3, 1, 41, 41)
+    image[..., 20 - 9, 20 + 12] = 1
+    blurred = blur.apply(image, motion).double()
+    grid = torch.arange(41, dtype=torch.float64) - 20
+    mean = torch.stack([blurred.sum(dim=(1, 3)) @ grid, blurred.sum(dim=(1, 2)) @ grid], dim=-1)
+    wanted = motion.path_of((-9, 12)).double().mean(dim=1)
+    torch.testing.assert_close(mean / blurred.sum(dim=(1, 2, 3)).unsqueeze(1), wanted, atol=0.05, rtol=0)
+    plain = Shake(length=5).draw(3, (41, 41), generator())
+    torch.testing.assert_close(plain.path_of((2, 3)), plain.trajectory + torch.tensor([2.0, 3.0]))
+
+
 def test_angles_go_with_their_images():
     motion = Shake3D(rotation=[0, 9]).draw(5, (32, 32), generator())
     again = Motion.cat([motion[:2], motion[torch.tensor([2, 3, 4])].to("cpu")])
