@@ -73,10 +73,10 @@ def test_figures_of_a_run_have_their_rows(pairs: Pairs):
     assert texts(blur_figure(pairs, "blur"))[1:5] == ["trajectory", "PSF", "sharp", "blurred"]
 
 
-@pytest.mark.parametrize(("side", "note"), [(28, "28x28 px"), (200, "200x200 px, motion x8")])
-def test_figure_of_a_blur_that_turns_shows_the_paths_of_nine_places_and_what_the_camera_drew(side, note):
+@pytest.mark.parametrize(("side", "rotation", "note"), [(28, 60, "28x28 px"), (200, 4, "200x200 px, motion x15")])
+def test_figure_of_a_blur_that_turns_shows_the_paths_of_nine_places_and_what_the_camera_drew(side, rotation, note):
     source, size = torch.Generator().manual_seed(0), (side, side)
-    blur = Shake3D(length=5, rotation=4, camera=Camera(exposure=0.5, full_well=3000))
+    blur = Shake3D(length=5, rotation=rotation, camera=Camera(exposure=0.5, full_well=3000))
     sharp, motion = torch.rand(2, 1, *size, generator=source), blur.draw(2, size, source)
     figure = blur_figure(Pairs(sharp, blur.apply(sharp, motion, source), motion), "blur")
     words = texts(figure)

@@ -22,11 +22,11 @@ def test_a_run_with_both_finishes_and_evaluates_to_what_its_training_reported(do
     run = only_run(tmp_path / "outputs")
     assert config_of(run)["blur"]["camera"]["exposure"] == [0.5, 1]
     evaluate = partial(door, config="evaluate", task="deblur.evaluation.evaluate:evaluate")
-    ended = evaluate(f"run={run}")
+    ended = evaluate(f"run={run}", "metrics=[mse]")
     assert ended.code == 0, ended.err
     lines = (run / "evaluation/test.csv").read_text().splitlines()
-    psnr = next(line.split(",") for line in lines if line.startswith("blurred") and ",psnr," in line)
-    assert float(psnr[3]) == pytest.approx(results(run)["metrics"]["test/psnr_blurred"], abs=1e-4)
+    mse = next(line.split(",") for line in lines if line.startswith("blurred") and ",mse," in line)
+    assert float(mse[3]) == pytest.approx(results(run)["metrics"]["test/mse_blurred"], rel=1e-4)
 
 
 def test_a_run_is_resumed_only_with_its_own_camera(door, tmp_path):
