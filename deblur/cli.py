@@ -223,6 +223,9 @@ def _no_such_key(key: str, config_name: str, arguments: Sequence[str]) -> str | 
         return None
     parent, _, leaf = key.rpartition(".")
     section = OmegaConf.select(config, parent) if parent else config
+    group = parent.replace(".", "/")
+    if section is None and (CONFIGS / group).is_dir():
+        return f"no such key, {parent} is off; {_options(group).replace(': ', ' is one of ')}"
     if not isinstance(section, Mapping | DictConfig):
         return None
     known = [str(name) for name in section if name not in ("_target_", "hydra")]

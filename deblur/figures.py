@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -91,10 +92,26 @@ def comparison_figure(
 
 
 def blur_figure(pairs: Pairs, title: str) -> Figure:
-    """The blur itself: trajectories, PSFs, sharp and blurred images."""
-    paths = pairs.motion.trajectory
-    rows = {"PSF": _psfs(pairs.motion), "sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
-    sheet = Sheet((["trajectory"] if paths is not None else []) + list(rows), len(pairs.sharp), title)
+    """The blur itself: trajectories, PSFs, sharp and blurred images.
+
+    Where the image turns, also the paths of nine places of it, and the PSF is that of its centre. With a camera, each
+    blurred image has its share of the full exposure and the electrons of white.
+    """
+    motion, paths = pairs.motion, pairs.motion.trajectory
+    turns = motion.angle is not None
+    rows = {
+        "PSF at the centre" if turns else "PSF": _psfs(motion),
+        "sharp": _images(pairs.sharp),
+        "blurred": _images(pairs.blurred),
+    }
+    traced = (["trajectory"] if paths is not None else []) + (["across the image"] if turns else [])
+    captioned = ("blurred",) if motion.camera is not None else ()
+    sheet = Sheet(traced + list(rows), len(pairs.sharp), title, captioned)
+    if turns:
+        _trace_across(sheet, "across the image", motion, tuple(pairs.sharp.shape[-2:]))
+    for column, (exposure, white, *_) in enumerate(motion.camera.tolist() if captioned else []):
+        light = f", {white:,.0f} e⁻" if white < float("inf") else ""
+        sheet.caption("blurred", column, f"exp. {exposure:.2f}{light}", 6)
     if paths is not None:
         reach = max(1.0, 1.1 * float(paths.abs().max()))
         for column, points in enumerate(paths.cpu().numpy()):
@@ -105,6 +122,22 @@ def blur_figure(pairs: Pairs, title: str) -> Figure:
         for column, image in enumerate(images):
             sheet.show(name, column, image)
     return sheet.figure
+
+
+def _trace_across(sheet: Sheet, row: str, motion: Motion, image_size: tuple[int, int]) -> None:
+    """Draw the paths of the corners, the middles of the sides and the centre of each image, enlarged to be seen."""
+    down, across = ((side - 1) / 2 for side in image_size)
+    places = [(y, x) for y in (-down, 0.0, down) for x in (-across, 0.0, across)]
+    corners = motion.trajectory.new_tensor(places).view(-1, 1, 2)
+    paths = torch.stack([motion.path_of(place) for place in places], dim=1)
+    enlarged = max(1, round(0.4 * min(down, across) / max(1.0, float((paths - corners).abs().max()))))
+    paths = corners + enlarged * (paths - corners)
+    reach = 1.05 * float(paths.abs().max())
+    for column, nine in enumerate(paths.cpu().numpy()):
+        sheet.frame(row, column)
+        for path in nine:
+            sheet.trace(row, column, path, reach, size=0.3)
+    sheet.note(row, f"{image_size[0]}x{image_size[1]} px" + (f", motion x{enlarged}" if enlarged > 1 else ""))
 
 
 def gallery_figure(motions: Mapping[str, Motion], title: str) -> Figure:

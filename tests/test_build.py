@@ -273,8 +273,10 @@ def test_error_in_our_own_code_is_not_disguised_as_a_mistake_of_the_user():
 
 
 def test_parameters_are_those_of_the_class_and_of_what_it_passes_on_to():
-    assert list(constructor_parameters(Shake)) == ["length", "anxiety", "points", "registration", "padding", "noise"]
-    assert list(constructor_parameters(Kernels)) == ["psfs", "registration", "padding", "noise"]
+    assert list(constructor_parameters(Shake)) == [
+        *("length", "anxiety", "points", "registration", "padding", "noise", "camera")
+    ]
+    assert list(constructor_parameters(Kernels)) == ["psfs", "registration", "padding", "noise", "camera"]
 
 
 # The checks of single values.

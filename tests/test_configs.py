@@ -11,13 +11,13 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from deblur.build import EVERYTHING, constructor_parameters, find_class, trusting
+from deblur.build import EVERYTHING, build, constructor_parameters, find_class, trusting
 from deblur.cli import CONFIGS, compose, plain
 from deblur.errors import UsageError
 from deblur.training.train import Plan, make_plan
 from tests.conftest import TINY
 
-GROUPS = ("blur", "data", "model", "module", "loss", "optimizer", "scheduler", "experiment")
+GROUPS = ("blur", "blur/camera", "data", "model", "module", "loss", "optimizer", "scheduler", "experiment")
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONFIGS / group).glob("*.yaml"))]
 
 
@@ -46,7 +46,11 @@ def test_every_option_builds_a_training(tmp_path, group, option):
 
 @pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] != "experiment"], ids=str)
 def test_an_options_file_names_only_arguments_of_its_class(group, option):
-    settings = composed(f"{group}={option}", *(["blur.path=x"] if option == "kernels" else []))[group]
+    settings = composed(f"{group}={option}", *(["blur.path=x"] if option == "kernels" else []))
+    for key in group.split("/"):
+        settings = settings[key]
+    if settings is None:  # blur/camera=off
+        return
     with trusting(EVERYTHING):
         known = constructor_parameters(find_class(settings, group))
     assert set(settings) - {"_target_"} <= set(known)
@@ -59,6 +63,19 @@ def test_every_trainer_is_built_or_says_that_its_device_is_not_there(option):
     refused = contextlib.nullcontext() if there else pytest.raises(UsageError, match=f"trainer.accelerator={option}")
     with trusting(EVERYTHING), refused:
         make_plan(composed(f"trainer={option}", "data.val_size=40", *extra))
+
+
+@pytest.mark.parametrize("option", [file.stem for file in sorted((CONFIGS / "blur").glob("*.yaml"))])
+def test_every_blur_takes_a_camera(tmp_path, option):
+    np.save(tmp_path / "psfs.npy", np.ones((2, 3, 3)))
+    path = [f"blur.path={tmp_path}/psfs.npy"] if option == "kernels" else []
+    settings = composed(f"blur={option}", "blur/camera=phone", "blur.camera.full_well=300", *path)
+    blur = build(settings["blur"], "blur")
+    assert blur.camera.full_well == (300, 300)
+    source = torch.Generator().manual_seed(0)
+    motion = blur.draw(2, (28, 28), source)
+    assert set(motion.camera[:, 1].tolist()) == {300.0}
+    assert blur.apply(torch.rand(2, 3, 28, 28, generator=source), motion, source).min() >= 0
 
 
 def test_the_settings_that_users_see_stay_as_they_are():

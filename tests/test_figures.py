@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from deblur.blur import Line, RandomWalk, Shake
+from deblur.blur import Camera, Line, RandomWalk, Shake, Shake3D
 from deblur.data.pairs import Pairs
 from deblur.figures import blur_figure, comparison_figure, gallery_figure, restorations_figure
 
@@ -71,6 +71,20 @@ def test_figures_of_a_run_have_their_rows(pairs: Pairs):
     np.testing.assert_allclose(shown[1], pairs.sharp[1, 0], atol=1e-6)
     np.testing.assert_allclose(shown[8], pairs.blurred[2, 0], atol=1e-6)
     assert texts(blur_figure(pairs, "blur"))[1:5] == ["trajectory", "PSF", "sharp", "blurred"]
+
+
+@pytest.mark.parametrize(("side", "rotation", "note"), [(28, 60, "28x28 px"), (200, 4, "200x200 px, motion x15")])
+def test_figure_of_a_blur_that_turns_shows_the_paths_of_nine_places_and_what_the_camera_drew(side, rotation, note):
+    source, size = torch.Generator().manual_seed(0), (side, side)
+    blur = Shake3D(length=5, rotation=rotation, camera=Camera(exposure=0.5, full_well=3000))
+    sharp, motion = torch.rand(2, 1, *size, generator=source), blur.draw(2, size, source)
+    figure = blur_figure(Pairs(sharp, blur.apply(sharp, motion, source), motion), "blur")
+    words = texts(figure)
+    assert words[1:6] == ["trajectory", "across the image", "PSF at the centre", "sharp", "blurred"]
+    assert words.count("exp. 0.50, 1,500 e⁻") == 2
+    assert note in words
+    (axis,) = figure.axes
+    assert len(axis.collections) == 2 * (9 + 1)  # paths
 
 
 def test_a_picture_that_is_not_square_keeps_its_shape():

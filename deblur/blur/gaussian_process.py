@@ -25,18 +25,13 @@ class GaussianProcess(PathBlur):
     Args:
         length: arc length in pixels, or `[min, max]`.
         scale: length scale of the covariance as a fraction of the exposure; small is restless.
-        **common: `registration`, `padding`, `noise`: see `PathBlur`.
+        **common: see `PathBlur`.
     """
 
     def __init__(self, length: float | Sequence[float] = 9.0, scale: float = 0.3, **common: Any) -> None:
         super().__init__(length, **common)
         self.scale = check_number("scale", scale, low=0.02, high=100.0)
-        time = torch.linspace(0, 1, _NODES, dtype=torch.float64)
-        distance = (time[:, None] - time).abs() * (math.sqrt(5) / self.scale)
-        covariance = (1 + distance + distance**2 / 3) * (-distance).exp()
-        # A symmetric square root: unlike Cholesky's it exists also where rounding makes the matrix singular.
-        values, vectors = torch.linalg.eigh(covariance)
-        self._root = (vectors * values.clamp(min=0).sqrt()).float()
+        self._root = matern_root(_NODES, self.scale)
 
     @torch.no_grad()
     def draw_paths(self, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -53,3 +48,18 @@ class GaussianProcess(PathBlur):
         index = right.unsqueeze(1).expand(-1, 2, -1)
         points = torch.lerp(curve.gather(2, index - 1), curve.gather(2, index), fraction)
         return ((points - points[..., :1]) / total.unsqueeze(1)).mT.contiguous()
+
+
+def matern_root(points: int, scale: float) -> Tensor:
+    """(points, points): times white noise it is a Gaussian process with Matern-5/2 covariance at times from 0 to 1.
+
+    Args:
+        points: equally spaced times.
+        scale: length scale of the covariance.
+    """
+    time = torch.linspace(0, 1, points, dtype=torch.float64)
+    distance = (time[:, None] - time).abs() * (math.sqrt(5) / scale)
+    covariance = (1 + distance + distance**2 / 3) * (-distance).exp()
+    # A root by eigenvectors: unlike Cholesky's it exists also where rounding makes the matrix singular.
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=0).sqrt()).float()

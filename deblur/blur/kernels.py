@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deblur.blur.base import Blur, Motion
+from deblur.blur.camera import Camera
 from deblur.errors import ArgumentError, check_choice
 
 
@@ -18,7 +19,7 @@ class Kernels(Blur):
         psfs: (N, K, K), K odd, finite, non-negative, each with a positive sum; scaled to sum to 1.
         registration: `centroid` moves each PSF so that its mean position is the central pixel (bilinearly, on a grid
             that is large enough), `given` leaves it where it is.
-        padding, noise: see `Blur`.
+        padding, noise, camera: see `Blur`. A PSF holds no path: a camera's shorter exposure leaves it as it is.
 
     Raises:
         ArgumentError: an argument is out of its range.
@@ -31,8 +32,9 @@ class Kernels(Blur):
         registration: str = "centroid",
         padding: str = "zeros",
         noise: float | Sequence[float] = 0.0,
+        camera: Camera | None = None,
     ) -> None:
-        super().__init__(padding=padding, noise=noise)
+        super().__init__(padding=padding, noise=noise, camera=camera)
         self.registration = check_choice("registration", registration, ("centroid", "given"))
         shape = "x".join(map(str, psfs.shape))
         if psfs.ndim != 3 or psfs.shape[1] != psfs.shape[2] or psfs.shape[1] % 2 == 0 or len(psfs) == 0:
@@ -54,7 +56,8 @@ class Kernels(Blur):
             raise ArgumentError("psfs", f"{size}x{size} pixels", f"at most {min(image_size)}, the image's side")
         chosen = torch.randint(len(self.psfs), (batch_size,), generator=generator, device=generator.device)
         self.psfs = self.psfs.to(generator.device)
-        return Motion(self.psfs[chosen], None, self._draw_noise(batch_size, generator))
+        noise, camera = self._draw_noise(batch_size, generator), self._draw_camera(batch_size, generator)
+        return Motion(self.psfs[chosen], None, noise, camera)
 
 
 def _centred(psfs: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deblur.blur.base import PathBlur, uniform
+from deblur.blur.base import PathBlur
+from deblur.blur.random import uniform
 from deblur.errors import check_range
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from deblur.blur.base import Blur, Motion
+from deblur.blur.camera import Camera
 from deblur.blur.psf import convolve, draw_psf, in_chunks
 from deblur.errors import ArgumentError, check_integer, check_number
 
@@ -17,19 +18,17 @@ from deblur.errors import ArgumentError, check_integer, check_number
 class Walk(Motion):
     """The motion of a random walk; its PSF, that of an infinite image, is worked out when it is asked for."""
 
-    def __init__(self, trajectory: Tensor, noise: Tensor, step: float) -> None:
-        self.trajectory, self.noise, self.step = trajectory, noise, step
+    angle = None
 
-    def __getitem__(self, index: Tensor | slice) -> Walk:
-        return Walk(self.trajectory[index], self.noise[index], self.step)
+    def __init__(self, trajectory: Tensor, noise: Tensor, step: float, camera: Tensor | None = None) -> None:
+        self.trajectory, self.noise, self.step, self.camera = trajectory, noise, step, camera
 
-    def to(self, device: torch.device | str) -> Walk:
-        return Walk(self.trajectory.to(device), self.noise.to(device), self.step)
+    def _parts(self) -> tuple[Tensor | None, ...]:
+        return self.trajectory, self.noise, self.camera
 
-    @classmethod
-    def cat(cls, motions: Sequence[Walk]) -> Walk:
-        trajectory = torch.cat([motion.trajectory for motion in motions])
-        return cls(trajectory, torch.cat([motion.noise for motion in motions]), motions[0].step)
+    def _of(self, parts: Iterable[Tensor | None]) -> Walk:
+        trajectory, noise, camera = parts
+        return Walk(trajectory, noise, self.step, camera)
 
     @cached_property
     def moves(self) -> Tensor:
@@ -58,7 +57,7 @@ class RandomWalk(Blur):
         step: largest move in y and in x, pixels (the benchmark: 0.07 of 28).
         registration: `start`, by the benchmark's definition.
         padding: `zeros`, by the benchmark's definition.
-        noise: see `Blur`.
+        noise, camera: see `Blur`.
 
     Raises:
         ArgumentError: an argument is out of its range.
@@ -72,8 +71,9 @@ class RandomWalk(Blur):
         registration: str = "start",
         padding: str = "zeros",
         noise: float | Sequence[float] = 0.0,
+        camera: Camera | None = None,
     ) -> None:
-        super().__init__(padding=padding, noise=noise)
+        super().__init__(padding=padding, noise=noise, camera=camera)
         self.steps = check_integer("steps", steps, low=1, high=1000)
         self.step = check_number("step", step, low=0.0)
         if registration != "start":
@@ -91,11 +91,14 @@ class RandomWalk(Blur):
             raise ArgumentError("step", self.step, f"at most {(min(image_size) - 1) // 2} for such images, pixels")
         shape = (batch_size, self.steps, 2)
         moves = (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * self.step
+        noise, camera = self._draw_noise(batch_size, generator), self._draw_camera(batch_size, generator)
+        if camera is not None:
+            moves *= camera[:, :1, None]
         trajectory = torch.cat([torch.zeros_like(moves[:, :1]), moves.cumsum(dim=1)], dim=1)
-        return Walk(trajectory, self._draw_noise(batch_size, generator), self.step)
+        return Walk(trajectory, noise, self.step, camera)
 
-    def apply(self, sharp: Tensor, motion: Walk, generator: torch.Generator | None = None) -> Tensor:
-        return self._add_noise(in_chunks(_mean_of_frames, sharp, motion.moves, each=True), motion, generator)
+    def move(self, images: Tensor, motion: Walk) -> Tensor:
+        return in_chunks(_mean_of_frames, images, motion.moves, each=True)
 
 
 def _mean_of_frames(images: Tensor, moves: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Shake(PathBlur):
         length: arc length in pixels, or `[min, max]`.
         anxiety: how restless the hand is; 0 gives straight lines.
         points: points of a trajectory; None for 32, or two a pixel of length if that is more.
-        **common: `registration`, `padding`, `noise`: see `PathBlur`.
+        **common: see `PathBlur`.
 
     Example:
         >>> blur = Shake(length=9)

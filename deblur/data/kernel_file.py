@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur.blur import Kernels, Motion
+from deblur.blur import Camera, Kernels, Motion
 from deblur.errors import ArgumentError, check_path
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
@@ -24,7 +24,7 @@ class KernelFile(Kernels):
 
     Args:
         path: the file or folder.
-        registration, padding, noise: see `Kernels`.
+        registration, padding, noise, camera: see `Kernels`.
 
     Raises:
         ArgumentError: the file cannot be read, or holds no PSFs.
@@ -37,6 +37,7 @@ class KernelFile(Kernels):
         registration: str = "centroid",
         padding: str = "zeros",
         noise: float | Sequence[float] = 0.0,
+        camera: Camera | None = None,
     ) -> None:
         self.path = path
         file = check_path("path", path, "a .npy file, a picture or a folder of pictures with PSFs")
@@ -48,7 +49,7 @@ class KernelFile(Kernels):
                 "path", path, f"a .npy file, a picture or a folder of them with PSFs: {reason}"
             ) from None
         try:
-            super().__init__(_stacked(psfs), registration=registration, padding=padding, noise=noise)
+            super().__init__(_stacked(psfs), registration=registration, padding=padding, noise=noise, camera=camera)
         except ArgumentError as error:
             if error.name != "psfs":
                 raise

@@ -28,7 +28,7 @@ def make_pairs(blur: Blur, images: Tensor, motion: Motion, source: torch.Generat
 
     Args:
         blur: applies the motions.
-        images: with the margin: with one of `blur.reach`, nothing that is made up beyond the frame gets into the pairs.
+        images: with the margin: with `blur.margin` of it, nothing that is made up beyond the frame gets into the pairs.
         motion: of each image.
         source: of the sensor noise.
         margin: pixels.

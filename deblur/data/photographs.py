@@ -181,7 +181,7 @@ class Photographs(DeblurDataModule):
 
     @property
     def margin(self) -> int:
-        return self.blur.reach
+        return self.blur.margin((self.size, self.size))
 
     @property
     def origin(self) -> str:

@@ -88,7 +88,7 @@ def common_settings(
             if not isinstance(config.get(key), Mapping) or "_target_" not in config[key]:
                 raise UsageError(f"run: its config.yaml has no {key}")
             changes = settings.get(key) or {}
-            parts.append({**changes} if "_target_" in changes else {**config[key], **changes})
+            parts.append({**changes} if "_target_" in changes else _changed(config[key], changes))
         data = parts[1]
         typed = settings.get("data") or {}
         if "source" in data and "root" not in typed and "DEBLUR_DATA" in os.environ:  # only digits have a source
@@ -126,3 +126,12 @@ def try_network(contender: Contender, data: DeblurDataModule, device: torch.devi
         ) from error
     if made.shape != (1, *shape):
         raise UsageError(f"run={contender.run.path}: its network makes {tuple(made.shape[1:])} from {shape}")
+
+
+def _changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with other values; a section without a `_target_` changes the one of its name, others replace it."""
+    made = dict(config)
+    for key, value in changes.items():
+        inner = isinstance(value, Mapping) and "_target_" not in value and isinstance(made.get(key), Mapping)
+        made[key] = _changed(made[key], value) if inner else value
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +117,7 @@ def _evaluated(
     trusted = {key: _trusted(settings, key) for key in ("blur", "data")}
     modules = [_data_module(data, condition, trusted) for condition in conditions]
     first = modules[0]
+    _check_baselines(settings["baselines"] if kinds else None, modules)
     pairs = [
         protocol.pairs(module, condition, settings["images"])
         for module, condition in zip(modules, conditions, strict=True)
@@ -157,8 +159,8 @@ def _evaluated(
 def _refuse_decided(typed: Sequence[str], protocol: Protocol) -> None:
     """Refuses keys of the blur that the protocol decides itself: to ignore them would be to measure something else."""
     for override in typed:
-        part, _, key = override.lstrip("+~").partition("=")[0].partition(".")
-        if part == "blur" and not protocol.takes(key or "_target_"):
+        part, *keys = re.split(r"[./]", override.lstrip("+~").partition("=")[0])
+        if part == "blur" and not protocol.takes(keys[0] if keys else "_target_"):
             decides = f"protocol={type(protocol).__name__.lower()} decides this itself"
             raise UsageError(f"{override.lstrip('+')}: {decides}")
 
@@ -228,6 +230,24 @@ def _baselines(asked: Any) -> list[type[classical.Baseline]]:
     with section(""):
         found = [check_choice("baselines", name, [*_BASELINES, "all"]) for name in names]
     return list(classical.BASELINES) if "all" in found else [_BASELINES[name] for name in dict.fromkeys(found)]
+
+
+def _check_baselines(asked: Any, modules: Sequence[DeblurDataModule]) -> None:
+    """Refuses baselines where no PSF says all of the blur, and warns where it is not one of the stored values.
+
+    Raises:
+        UsageError: the blur is not the same everywhere in an image.
+    """
+    if asked is None:
+        return
+    for module in modules:
+        if not module.blur.one_psf:
+            raise UsageError(
+                f"baselines={shown(asked)}: they are given one PSF for an image, and "
+                f"{type(module.blur).__name__} blurs each place of an image differently"
+            )
+    if any(module.blur.camera is not None for module in modules):
+        log.warning("the baselines deconvolve stored values, but with a camera the PSF blurs linear light")
 
 
 def _folder(settings: Mapping[str, Any], contenders: Sequence[Contender]) -> Path:

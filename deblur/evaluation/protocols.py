@@ -78,7 +78,7 @@ class Test(Protocol):
 
 
 class Lengths(Protocol):
-    """Every blur at every length, noise, registration and padding as in the run's own blur.
+    """Every blur at every length; noise, registration, padding and camera as in the run's own blur.
 
     Args:
         blurs: of `shake`, `line` and `gaussian_process`.
@@ -97,7 +97,7 @@ class Lengths(Protocol):
         self.lengths = list(lengths)
 
     def takes(self, key: str) -> bool:
-        return key in ("registration", "padding", "noise")
+        return key in ("registration", "padding", "noise", "camera")
 
     def conditions(self, blur: BlurConfig, option: Callable[[str], BlurConfig]) -> list[Condition]:
         kept = {key: value for key, value in blur.items() if self.takes(key)}

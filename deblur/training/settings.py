@@ -141,8 +141,10 @@ def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]
             continue
         if key != "trainer" and key not in MAY_DIFFER:
             saved, here = _flat(settings), _flat(composed)
-            name = f"{key}._target_" if f"{key}._target_" in here else key  # of an option the class, else the value
-            if name not in here or saved.get(name) != here[name]:
+            name = key.replace("/", ".")
+            if f"{name}._target_" in {**saved, **here}:  # of an option the class, else the value
+                name = f"{name}._target_"
+            if name not in {**saved, **here} or saved.get(name) != here.get(name):
                 raise UsageError(
                     f"{key}={value}: a resumed run keeps its settings; may differ: trainer, {', '.join(MAY_DIFFER)}"
                 )
@@ -200,6 +202,7 @@ def summary_of(settings: Mapping[str, Any], parameters: int, swept: Mapping[str,
         "blur.length": _ends(settings["blur"].get("length"))[1],
         "blur.length_min": _ends(settings["blur"].get("length"))[0],
         "blur.noise": _ends(settings["blur"].get("noise"))[1],
+        "blur.camera": "off" if settings["blur"].get("camera") is None else "on",
         "blur.registration": settings["blur"].get("registration"),
         "data": settings["data"]["_target_"].rpartition(".")[2],
         "data.source": settings["data"].get("source", ""),

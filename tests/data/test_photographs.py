@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from scipy.signal import convolve2d
 
-from deblur.blur import Kernels, Line, RandomWalk, Shake
+from deblur.blur import Kernels, Line, RandomWalk, Shake, Shake3D
+from deblur.data.pairs import EvaluationPairs
 from deblur.data.photographs import Photographs, read_photograph
 from deblur.errors import ArgumentError, UsageError
 
@@ -179,6 +180,15 @@ def test_no_light_gets_farther_than_a_blurs_reach(blur):
     source = torch.Generator().manual_seed(0)
     blurred = blur.apply(point, blur.draw(64, (side + 20,) * 2, source), source)
     assert blurred[..., 10:-10, 10:-10].sum() == pytest.approx(64, abs=1e-3)
+
+
+def test_the_margin_of_a_blur_that_turns_keeps_what_lies_outside_away():
+    data = Photographs(Shake3D(length=4, rotation=10, padding="zeros"), size=48, crops=1, eval_crops=2)
+    assert data.margin > data.blur.reach
+    white = torch.full_like(data.images.val, 255)
+    pairs = EvaluationPairs(white, data.blur, eval_seed=0, split="val", margin=data.margin)[:]
+    assert pairs.blurred.shape[-2:] == (48, 48)
+    torch.testing.assert_close(pairs.blurred, torch.ones_like(pairs.blurred), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from deblur.blur import Blur, Line, Shake
+from deblur.blur import Blur, Camera, Line, Shake
 from deblur.data.digits import MNIST
 from deblur.data.module import DeblurDataModule, Images
 from deblur.data.pairs import EvaluationPairs
@@ -186,6 +186,35 @@ def test_a_setting_of_the_blur_changes_that_alone(measure, runs, tiny_root):
     assert means(own)["blurred"]["mse"] == pytest.approx(blurred_mse(Shake(5, **noise), tiny_root), rel=1e-6)
     assert means(found)["blurred"]["mse"] == pytest.approx(blurred_mse(Shake(9, **noise), tiny_root), rel=1e-6)
     assert yaml.safe_load((runs / "mine/config.yaml").read_text())["blur"]["length"] == 5
+
+
+def test_a_camera_is_put_before_a_runs_blur_and_taken_away(measure, runs, tiny_root, tmp_path):
+    filmed = Camera(full_well=50, read_noise=(1, 2), highlights=(0.25, 1.75))
+    expected = blurred_mse(Shake(length=5, anxiety=0.5, noise=0.02, camera=filmed), tiny_root)
+    typed = ("blur/camera=phone", "blur.camera.full_well=50")
+    found, _ = measure(f"run={runs}/mine", *typed, MSE)
+    assert means(found)["blurred"]["mse"] == pytest.approx(expected, rel=1e-6)
+    shutil.copytree(runs / "mine", tmp_path / "filmed")
+    blur = yaml.safe_load((runs / "mine/config.yaml").read_text())["blur"]
+    kind = {"_target_": "deblur.blur.Camera", "full_well": 9, "read_noise": [1, 2], "highlights": [0.25, 1.75]}
+    change(tmp_path / "filmed", "blur", blur | {"camera": kind})
+    found, _ = measure(f"run={tmp_path}/filmed", "blur.camera.full_well=50", MSE)
+    assert means(found)["blurred"]["mse"] == pytest.approx(expected, rel=1e-6)
+    found, _ = measure(
+        f"run={tmp_path}/filmed", "protocol=lengths", "protocol.blurs=[line]", "protocol.lengths=[5]", MSE
+    )
+    expected = blurred_mse(
+        Line(length=5, noise=0.02, camera=Camera(full_well=9, read_noise=[1, 2], highlights=[0.25, 1.75])), tiny_root
+    )
+    assert means(found)["blurred"]["mse"] == pytest.approx(expected, rel=1e-6)
+    found, _ = measure(f"run={tmp_path}/filmed", "blur/camera=off", MSE)
+    expected = blurred_mse(Shake(length=5, anxiety=0.5, noise=0.02), tiny_root)
+    assert means(found)["blurred"]["mse"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_baselines_with_a_camera_are_warned_of(measure, runs):
+    _, ended = measure(f"run={runs}/mine", "blur/camera=phone", "baselines=wiener", "baseline_images=20", MSE)
+    assert "linear light" in ended.err
 
 
 def test_another_blur_replaces_the_runs_own(measure, runs, tiny_root):
@@ -387,6 +416,9 @@ WRONG = [
     (["run={runs}/mine", "protocol=lengths", "blur=line"], ["blur=line", "protocol=lengths", "decides"]),
     (["run={runs}/mine", "protocol=noise", "blur=line", "blur.noise=0.1"], ["blur.noise=0.1", "decides"]),
     (["run={runs}/mine", "protocol=tremor", "blur.steps=3"], ["blur.steps=3", "protocol=tremor", "decides"]),
+    (["run={runs}/mine", "protocol=tremor", "blur/camera=phone"], ["blur/camera=phone", "protocol=tremor", "decides"]),
+    (["run={runs}/mine", "blur.camera.bits=4"], ["blur.camera=", "a Camera, as blur/camera=phone makes one"]),
+    (["run={runs}/mine", "blur=shake3d", "baselines=wiener"], ["baselines=wiener", "Shake3D", "differently"]),
     (["run={runs}/mine", "metrics=[psnr,sim]"], ["metrics=sim", "did you mean ssim", "psnr_aligned", "legibility"]),
     (["run={runs}/mine", "metrics=psnr"], ["metrics=psnr", "a list"]),
     (["run={runs}/mine", "metrics=[lpips]"], ["metrics=lpips", "64x64"]),

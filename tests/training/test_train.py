@@ -183,7 +183,13 @@ def test_columns_of_hparams_are_of_one_kind():
 
     rows = [
         summary_of(composed(*overrides), 9, {})
-        for overrides in ([], ["blur.length=[5,15]"], ["blur=random_walk", "ema.decay=0.9"], ["blur.noise=[0,0.1]"])
+        for overrides in (
+            [],
+            ["blur.length=[5,15]"],
+            ["blur=random_walk", "ema.decay=0.9"],
+            ["blur.noise=[0,0.1]"],
+            ["blur/camera=phone"],
+        )
     ]
     for row in rows[1:]:
         assert {key: type(value) in (int, float) for key, value in row.items()} == {
