@@ -19,7 +19,7 @@ _ERROR_SCALE = 0.5  # absolute error shown as white
 
 
 def panel(pairs: Pairs, restored: Tensor, tile: int = 84) -> np.ndarray:
-    """One picture for the dashboard: a column an image; rows: sharp, blurred, restored, error, PSF.
+    """One picture for the dashboard: a column an image; rows: sharp, blurred, restored, error, PSF if it is known.
 
     Args:
         pairs: the images, (B, C, H, W).
@@ -61,7 +61,7 @@ def draw_curves(path: Path, history: Mapping[str, Sequence[tuple[int, float]]], 
 
 
 def restorations_figure(pairs: Pairs, restored: Tensor, title: str, names: Sequence[str] | None = None) -> Figure:
-    """Images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF.
+    """Images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF if it is known.
 
     Args:
         pairs: the images, (B, C, H, W).
@@ -86,14 +86,14 @@ def comparison_figure(
     """
     judged = {"blurred": pairs.blurred, **restored}
     rows = {"sharp": pairs.sharp, **judged}
-    shown = {name: _images(images) for name, images in rows.items()} | {"PSF": _psfs(pairs.motion)}
+    shown = {name: _images(images) for name, images in rows.items()} | _psf_row(pairs.motion)
     return _side_by_side(shown, judged, pairs.sharp, title, names)
 
 
 def blur_figure(pairs: Pairs, title: str) -> Figure:
-    """The blur itself: trajectories, PSFs, sharp and blurred images."""
-    paths = pairs.motion.trajectory
-    rows = {"PSF": _psfs(pairs.motion), "sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
+    """The blur itself: trajectories and PSFs, as far as they are known, sharp and blurred images."""
+    paths = None if pairs.motion is None else pairs.motion.trajectory
+    rows = _psf_row(pairs.motion) | {"sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
     sheet = Sheet((["trajectory"] if paths is not None else []) + list(rows), len(pairs.sharp), title)
     if paths is not None:
         reach = max(1.0, 1.1 * float(paths.abs().max()))
@@ -185,8 +185,11 @@ def _rows(pairs: Pairs, restored: Tensor) -> dict[str, list[np.ndarray]]:
         "blurred": _images(pairs.blurred),
         "restored": _images(restored),
         "error": _images(error),
-        "PSF": _psfs(pairs.motion),
-    }
+    } | _psf_row(pairs.motion)
+
+
+def _psf_row(motion: Motion | None) -> dict[str, list[np.ndarray]]:
+    return {} if motion is None else {"PSF": _psfs(motion)}
 
 
 def _images(batch: Tensor) -> list[np.ndarray]:

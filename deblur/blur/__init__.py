@@ -4,6 +4,7 @@ from deblur.blur.base import Blur, Motion, PathBlur
 from deblur.blur.gaussian_process import GaussianProcess
 from deblur.blur.kernels import Kernels
 from deblur.blur.line import Line
+from deblur.blur.none import NoBlur
 from deblur.blur.psf import convolve, draw_psf
 from deblur.blur.random_walk import RandomWalk
 from deblur.blur.shake import Shake
@@ -14,6 +15,7 @@ __all__ = [
     "Kernels",
     "Line",
     "Motion",
+    "NoBlur",
     "PathBlur",
     "RandomWalk",
     "Shake",

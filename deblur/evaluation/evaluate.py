@@ -116,6 +116,10 @@ def _evaluated(
     trusted = {key: _trusted(settings, key) for key in ("blur", "data")}
     modules = [_data_module(data, condition, trusted) for condition in conditions]
     first = modules[0]
+    if kinds and not first.knows_psf:
+        raise UsageError(
+            f"baselines={shown(settings['baselines'])}: need the true PSF, and nobody knows that of real pairs"
+        )
     pairs = [
         protocol.pairs(module, condition, settings["images"])
         for module, condition in zip(modules, conditions, strict=True)

@@ -18,7 +18,9 @@ class LayerNorm2d(nn.LayerNorm):
         super().__init__(width, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        # A convolution of channels that lie innermost would tie an exported graph to batches of two or more.
+        return x.contiguous() if torch.compiler.is_compiling() else x
 
 
 class SimpleGate(nn.Module):
