@@ -8,7 +8,9 @@ path is followed only to a class defined in `deblur`, a module of `torch.nn` or 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -106,7 +108,20 @@ def _import(target: str, path: str) -> Any:
                 raise UsageError(f"{path}._target_={target}: {name} has no {part}{nearest(part, _classes(found))}")
             found = getattr(found, part)
         return found
-    raise UsageError(f"{path}._target_={target}: there is no package {parts[0]}")
+    raise UsageError(f"{path}._target_={target}: there is no package {parts[0]}{_how_to_install(parts[0])}")
+
+
+def _how_to_install(package: str) -> str:
+    """`; pip install -e '.[extra]' installs it` for a package of one of our extras, or nothing."""
+    try:
+        requirements = importlib.metadata.requires("deblur") or []
+    except importlib.metadata.PackageNotFoundError:  # runs from a clone
+        return ""
+    for requirement in requirements:
+        found = re.match(rf"{re.escape(package)}\b(?!-).*extra == \W(\w+)\W", requirement)
+        if found:
+            return f"; pip install -e '.[{found[1]}]' installs it"
+    return ""
 
 
 def _classes(module: Any) -> list[str]:

@@ -20,7 +20,7 @@ _ERROR_SCALE = 0.5  # absolute error shown as white
 
 
 def panel(pairs: Pairs, restored: Tensor, tile: int = 84) -> np.ndarray:
-    """One picture for the dashboard: a column an image; rows: sharp, blurred, restored, error, PSF.
+    """One picture for the dashboard: a column an image; rows: sharp, blurred, restored, error, PSF if it is known.
 
     Args:
         pairs: the images, (B, C, H, W).
@@ -62,7 +62,7 @@ def draw_curves(path: Path, history: Mapping[str, Sequence[tuple[int, float]]], 
 
 
 def restorations_figure(pairs: Pairs, restored: Tensor, title: str, names: Sequence[str] | None = None) -> Figure:
-    """Images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF.
+    """Images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF if it is known.
 
     Args:
         pairs: the images, (B, C, H, W).
@@ -87,29 +87,26 @@ def comparison_figure(
     """
     judged = {"blurred": pairs.blurred, **restored}
     rows = {"sharp": pairs.sharp, **judged}
-    shown = {name: _images(images) for name, images in rows.items()} | {"PSF": _psfs(pairs.motion)}
+    shown = {name: _images(images) for name, images in rows.items()} | _psf_row(pairs.motion)
     return _side_by_side(shown, judged, pairs.sharp, title, names)
 
 
 def blur_figure(pairs: Pairs, title: str) -> Figure:
-    """The blur itself: trajectories, PSFs, sharp and blurred images.
+    """The blur itself: trajectories and PSFs, as far as they are known, sharp and blurred images.
 
     Where the image turns, also the paths of nine places of it, and the PSF is that of its centre. With a camera, each
     blurred image has its share of the full exposure and the electrons of white.
     """
-    motion, paths = pairs.motion, pairs.motion.trajectory
-    turns = motion.angle is not None
-    rows = {
-        "PSF at the centre" if turns else "PSF": _psfs(motion),
-        "sharp": _images(pairs.sharp),
-        "blurred": _images(pairs.blurred),
-    }
+    motion = pairs.motion
+    paths, camera = (None, None) if motion is None else (motion.trajectory, motion.camera)
+    turns = motion is not None and motion.angle is not None
+    rows = _psf_row(motion) | {"sharp": _images(pairs.sharp), "blurred": _images(pairs.blurred)}
     traced = (["trajectory"] if paths is not None else []) + (["across the image"] if turns else [])
-    captioned = ("blurred",) if motion.camera is not None else ()
+    captioned = ("blurred",) if camera is not None else ()
     sheet = Sheet(traced + list(rows), len(pairs.sharp), title, captioned)
     if turns:
         _trace_across(sheet, "across the image", motion, tuple(pairs.sharp.shape[-2:]))
-    for column, (exposure, white, *_) in enumerate(motion.camera.tolist() if captioned else []):
+    for column, (exposure, white, *_) in enumerate(camera.tolist() if captioned else []):
         light = f", {white:,.0f} e⁻" if white < float("inf") else ""
         sheet.caption("blurred", column, f"exp. {exposure:.2f}{light}", 6)
     if paths is not None:
@@ -218,8 +215,14 @@ def _rows(pairs: Pairs, restored: Tensor) -> dict[str, list[np.ndarray]]:
         "blurred": _images(pairs.blurred),
         "restored": _images(restored),
         "error": _images(error),
-        "PSF": _psfs(pairs.motion),
-    }
+    } | _psf_row(pairs.motion)
+
+
+def _psf_row(motion: Motion | None) -> dict[str, list[np.ndarray]]:
+    """The PSFs, if they are known, under what they are."""
+    if motion is None:
+        return {}
+    return {"PSF" if motion.angle is None else "PSF at the centre": _psfs(motion)}
 
 
 def _images(batch: Tensor) -> list[np.ndarray]:

@@ -43,12 +43,12 @@ def preview(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     print(f"picture: {output}")
     if file is not None:
         _write_pairs(file, data, split)
-        print(f"pairs: {file} (sharp, blurred, psf of all {len(pairs):,} {split} images)")
+        print(f"pairs: {file} (sharp, blurred{', psf' if data.knows_psf else ''} of all {len(pairs):,} {split} images)")
     return 0
 
 
 def _write_pairs(file: Path, data: DeblurDataModule, split: str) -> None:
-    """Write sharp and blurred (N, C, H, W) float32 in [0, 1] and psf (N, 1, K, K), under a temporary name first."""
+    """Write sharp and blurred (N, C, H, W) float32 in [0, 1] and psf (N, 1, K, K) if known, whole or not at all."""
     pairs = data.evaluation_pairs(split)
     everything = pairs[: len(pairs)]
     temporary = file.with_name(f".{file.name}")
@@ -57,7 +57,7 @@ def _write_pairs(file: Path, data: DeblurDataModule, split: str) -> None:
             stream,
             sharp=everything.sharp.numpy(),
             blurred=everything.blurred.numpy(),
-            psf=everything.motion.psf.numpy(),
+            **({"psf": everything.motion.psf.numpy()} if data.knows_psf else {}),
         )
     temporary.replace(file)
 

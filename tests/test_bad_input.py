@@ -14,7 +14,7 @@ from tests.conftest import ROOT, write_idx
 
 # (command line, what the line must say)
 WRONG = [
-    (["model=unett"], ["model=unett", "did you mean unet", "cnn, deconvolver, mlp, unet"]),
+    (["model=unett"], ["model=unett", "did you mean unet", "cnn, deconvolver, deepinv_unet, mlp, nafnet, unet"]),
     (["loss=l3"], ["loss=l3", "charbonnier, l1, mse"]),
     (["blur=5"], ["blur=5", "shake"]),
     (["experiment=quik"], ["experiment=quik", "quick"]),

@@ -25,7 +25,15 @@ runpy.run_path({door!r}, run_name="__main__")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--help"], ["model: cnn, deconvolver, mlp, unet", "blur.length", "trainer.max_epochs", "resume="]),
+        (
+            ["--help"],
+            [
+                "model: cnn, deconvolver, deepinv_unet, mlp, nafnet, unet",
+                "blur.length",
+                "trainer.max_epochs",
+                "resume=",
+            ],
+        ),
         (["--cfg", "job"], ["length: 9", "_target_: deblur.models.UNet", "max_epochs"]),
     ],
     ids=["help", "cfg"],

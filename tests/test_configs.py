@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from deblur.cli import CONFIGS, compose, plain
 from deblur.errors import UsageError
 from deblur.training.train import Plan, make_plan
 from tests.conftest import TINY
+from tests.data.test_real_pairs import parallel
 
 GROUPS = ("blur", "blur/camera", "data", "model", "module", "loss", "optimizer", "scheduler", "experiment")
+NEEDS = {"deepinv_unet": "deepinv"}  # the package of another library's network
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONFIGS / group).glob("*.yaml"))]
 
 
@@ -29,6 +32,11 @@ def composed(*overrides: str) -> dict:
     return plain(config)
 
 
+def skip_without_its_package(option: str) -> None:
+    if option in NEEDS and importlib.util.find_spec(NEEDS[option]) is None:
+        pytest.skip(f"{NEEDS[option]} is not installed")
+
+
 @pytest.fixture(autouse=True)
 def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny_root: Path) -> None:
     monkeypatch.setenv("DEBLUR_DATA", str(tiny_root))
@@ -36,7 +44,10 @@ def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny_root: Path) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_every_option_builds_a_training(tmp_path, group, option):
-    overrides = [f"{group}={option}", "trainer=cpu"] + ([] if option == "images" else ["data.val_size=40"])
+    skip_without_its_package(option)
+    overrides = [f"{group}={option}", "trainer=cpu"] + ([] if option in ("images", "photographs") else ["data.val_size=40"])
+    if option == "pairs":
+        overrides = ["data=pairs", "data.size=16", f"data.root={parallel(tmp_path)}", "trainer=cpu"]
     if option == "kernels":
         np.save(tmp_path / "psfs.npy", np.ones((2, 3, 3)))
         overrides.append(f"blur.path={tmp_path}/psfs.npy")
@@ -46,7 +57,9 @@ def test_every_option_builds_a_training(tmp_path, group, option):
 
 @pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] != "experiment"], ids=str)
 def test_an_options_file_names_only_arguments_of_its_class(group, option):
-    settings = composed(f"{group}={option}", *(["blur.path=x"] if option == "kernels" else []))
+    skip_without_its_package(option)
+    paths = {"kernels": ["blur.path=x"], "pairs": ["data.root=x"]}
+    settings = composed(f"{group}={option}", *paths.get(option, []))
     for key in group.split("/"):
         settings = settings[key]
     if settings is None:  # blur/camera=off

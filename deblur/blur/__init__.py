@@ -5,6 +5,7 @@ from deblur.blur.camera import Camera
 from deblur.blur.gaussian_process import GaussianProcess
 from deblur.blur.kernels import Kernels
 from deblur.blur.line import Line
+from deblur.blur.none import NoBlur
 from deblur.blur.psf import convolve, draw_psf
 from deblur.blur.random_walk import RandomWalk
 from deblur.blur.shake import Shake
@@ -17,6 +18,7 @@ __all__ = [
     "Kernels",
     "Line",
     "Motion",
+    "NoBlur",
     "PathBlur",
     "RandomWalk",
     "Shake",

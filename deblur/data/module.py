@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ class DeblurDataModule(LightningDataModule):
         ArgumentError: an argument is out of its range.
     """
 
+    knows_psf = True  # of its pairs; if not, their motion is None
     _training_loader = TrainingLoader
 
     def __init__(self, blur: Blur, *, seed: int = 0, batch_size: int = 128, eval_seed: int = 0) -> None:
@@ -51,7 +53,7 @@ class DeblurDataModule(LightningDataModule):
         self.eval_seed = check_integer("eval_seed", eval_seed, low=0)
         self._images: Images | None = None
         self._evaluation: dict[str, EvaluationPairs] = {}
-        self._training: TrainingPairs | None = None
+        self._training: Callable[[Tensor, int], Pairs] | None = None
         self._loader: TrainingLoader | None = None
         self._resume_at: dict[str, Any] | None = None
 
@@ -99,20 +101,19 @@ class DeblurDataModule(LightningDataModule):
     def evaluation_pairs(self, split: str) -> EvaluationPairs:
         """The fixed pairs of `val` or `test`."""
         if split not in self._evaluation:
-            images = getattr(self.images, split)
-            self._evaluation[split] = EvaluationPairs(
-                images, self.blur, eval_seed=self.eval_seed, split=split, margin=self.margin
-            )
+            self._evaluation[split] = self.fixed_pairs(getattr(self.images, split), split)
         return self._evaluation[split]
+
+    def fixed_pairs(self, images: Tensor, split: str) -> EvaluationPairs:
+        """The pairs that never change of these images, the first of `val` or `test`."""
+        return EvaluationPairs(images, self.blur, eval_seed=self.eval_seed, split=split, margin=self.margin)
 
     def train_dataloader(self) -> TrainingLoader:
         rank, world_size = self._place()
         loader = self._training_loader(
             self.images.train, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size
         )
-        self._training = TrainingPairs(
-            self.blur, seed=self.seed, rank=rank, batch_size=loader.batch_size, margin=self.margin
-        )
+        self._training = self._training_pairs(rank, loader.batch_size)
         self._loader = loader
         if self._resume_at is not None:
             loader.load_state_dict(self._resume_at)
@@ -147,6 +148,10 @@ class DeblurDataModule(LightningDataModule):
         if isinstance(batch, TrainingBatch):
             return self._training(batch.images, batch.number)
         return batch
+
+    def _training_pairs(self, rank: int, batch_size: int) -> Callable[[Tensor, int], Pairs]:
+        """What makes the pairs of a training batch, from its images and its number."""
+        return TrainingPairs(self.blur, seed=self.seed, rank=rank, batch_size=batch_size, margin=self.margin)
 
     def _evaluation_loader(self, split: str) -> EvaluationLoader:
         rank, world_size = self._place()

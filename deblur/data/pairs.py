@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,11 +17,27 @@ _TRAINING_BLOCK = 4096  # motions drawn at once: a trajectory's sequential steps
 
 
 class Pairs(NamedTuple):
-    """Sharp images and what the camera saw of them, floats (B, C, H, W) in [0, 1], and the motions between."""
+    """Sharp images and what the camera saw of them, floats (B, C, H, W) in [0, 1], and the motions between.
+
+    Nobody knows the motion of real pairs: it is None.
+    """
 
     sharp: Tensor
     blurred: Tensor
-    motion: Motion
+    motion: Motion | None
+
+
+def cut(pairs: Pairs, inside: slice) -> Pairs:
+    """The pairs of this span."""
+    motion = None if pairs.motion is None else pairs.motion[inside]
+    return Pairs(pairs.sharp[inside], pairs.blurred[inside], motion)
+
+
+def join(parts: Sequence[Pairs]) -> Pairs:
+    """The pairs of one or more parts as those of one."""
+    first = parts[0].motion
+    motion = None if first is None else type(first).cat([part.motion for part in parts])
+    return Pairs(torch.cat([part.sharp for part in parts]), torch.cat([part.blurred for part in parts]), motion)
 
 
 def make_pairs(blur: Blur, images: Tensor, motion: Motion, source: torch.Generator, margin: int = 0) -> Pairs:
@@ -101,18 +118,16 @@ class EvaluationPairs:
         for number in range(first, last + 1):
             offset = number * _EVALUATION_BLOCK
             inside = slice(max(start - offset, 0), stop - offset)
-            block = self._block(number)
-            parts.append(Pairs(block.sharp[inside], block.blurred[inside], block.motion[inside]))
-        if len(parts) == 1:
-            return parts[0]
-        return Pairs(
-            torch.cat([part.sharp for part in parts]),
-            torch.cat([part.blurred for part in parts]),
-            type(parts[0].motion).cat([part.motion for part in parts]),
-        )
+            parts.append(cut(self._block(number), inside))
+        return parts[0] if len(parts) == 1 else join(parts)
 
     def _make_block(self, number: int) -> Pairs:
         source = generator("evaluation pairs", self.eval_seed, self.split, number)
         motion = self.blur.draw(_EVALUATION_BLOCK, tuple(self.images.shape[-2:]), source)
-        images = self.images[number * _EVALUATION_BLOCK : (number + 1) * _EVALUATION_BLOCK]
+        images = self.images[self._place(number)]
         return make_pairs(self.blur, images, motion[: len(images)], source, self.margin)
+
+    @staticmethod
+    def _place(number: int) -> slice:
+        """Which images block `number` is of."""
+        return slice(number * _EVALUATION_BLOCK, (number + 1) * _EVALUATION_BLOCK)

@@ -76,11 +76,15 @@ class Photos:
     def __getitem__(self, number: int) -> Tensor:
         if number in self._kept:
             return self._kept[number]
-        photo = read_photograph(self.files[number], self.channels)
+        photo = self.read(number)
         if photo.numel() <= self._room:
             self._room -= photo.numel()
             self._kept[number] = photo
         return photo
+
+    def read(self, number: int) -> Tensor:
+        """The photograph, decoded now."""
+        return read_photograph(self.files[number], self.channels)
 
 
 class Crops:
@@ -190,7 +194,7 @@ class Photographs(DeblurDataModule):
     def load(self) -> Images:
         files = _offline_files() if self.root is None else self._split(_find(self.root))
         side = self.size + 2 * self.margin
-        large = {split: [file for file in files[split] if min(_sides(file)) >= side] for split in SPLITS}
+        large = {split: [file for file in files[split] if min(sides_of(file)) >= side] for split in SPLITS}
         small = sum(len(files[split]) - len(large[split]) for split in SPLITS)
         where = "scikit-image and scikit-learn" if self.root is None else self.root
         for split in SPLITS:
@@ -242,7 +246,12 @@ def _find(root: str) -> list[Path]:
     return files
 
 
-def _sides(file: Path) -> tuple[int, int]:
+def sides_of(file: Path) -> tuple[int, int]:
+    """Width and height of the picture in a file, from its header.
+
+    Raises:
+        UsageError: it is no picture.
+    """
     try:
         with Image.open(file) as image:
             return image.size

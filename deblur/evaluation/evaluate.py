@@ -236,11 +236,13 @@ def _check_baselines(asked: Any, modules: Sequence[DeblurDataModule]) -> None:
     """Refuses baselines where no PSF says all of the blur, and warns where it is not one of the stored values.
 
     Raises:
-        UsageError: the blur is not the same everywhere in an image.
+        UsageError: nobody knows the PSF, or the blur is not the same everywhere in an image.
     """
     if asked is None:
         return
     for module in modules:
+        if not module.knows_psf:
+            raise UsageError(f"baselines={shown(asked)}: need the true PSF, and nobody knows that of real pairs")
         if not module.blur.one_psf:
             raise UsageError(
                 f"baselines={shown(asked)}: they are given one PSF for an image, and "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from deblur.data.pairs import EvaluationPairs, Pairs
+from deblur.data.pairs import EvaluationPairs, Pairs, join
 from deblur.evaluation.baselines import Baseline
 from deblur.evaluation.protocols import Draws
 from deblur.evaluation.registry import Metric, measure
@@ -86,9 +86,4 @@ def measure_methods(
 
 def gather(pairs: EvaluationPairs, indices: Sequence[int]) -> Pairs:
     """The pairs of these images, on the CPU."""
-    parts = [pairs[index : index + 1] for index in indices]
-    return Pairs(
-        torch.cat([part.sharp for part in parts]),
-        torch.cat([part.blurred for part in parts]),
-        type(parts[0].motion).cat([part.motion for part in parts]),
-    )
+    return join([pairs[index : index + 1] for index in indices])

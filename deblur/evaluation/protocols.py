@@ -64,7 +64,7 @@ class Protocol(ABC):
         images = data.images.test[:count]
         if len(images) == 0:
             raise UsageError("data: has no test images")
-        return EvaluationPairs(images, data.blur, eval_seed=data.eval_seed, split="test", margin=data.margin)
+        return data.fixed_pairs(images, "test")
 
 
 class Test(Protocol):

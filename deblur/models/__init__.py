@@ -3,6 +3,7 @@
 from deblur.models.cnn import CNN
 from deblur.models.deconvolver import BlindDeconvolver
 from deblur.models.mlp import MLP
+from deblur.models.nafnet import NAFNet
 from deblur.models.unet import UNet
 
-__all__ = ["CNN", "MLP", "BlindDeconvolver", "UNet"]
+__all__ = ["CNN", "MLP", "BlindDeconvolver", "NAFNet", "UNet"]

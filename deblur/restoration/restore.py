@@ -53,7 +53,7 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     with section(""):
         check_path("run", settings["run"], "a run")
     network = load(settings["run"], allow=settings["allow"]).to(device)
-    channels = int(run_of(settings["run"], "run").config()["model"].get("channels", 1))
+    channels = run_of(settings["run"], "run").channels
 
     def through(image: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -7,7 +7,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from deblur.data.pairs import Pairs
+from deblur.data.pairs import Pairs, cut
 from deblur.figures import panel
 
 _IMAGES = 8
@@ -51,5 +51,7 @@ class Panels(Callback):
 
 
 def _first(batch: Pairs, restored: Tensor) -> tuple[Pairs, Tensor]:
-    pairs = Pairs(batch.sharp[:_IMAGES].cpu(), batch.blurred[:_IMAGES].cpu(), batch.motion[:_IMAGES].to("cpu"))
+    first = cut(batch, slice(_IMAGES))
+    motion = None if first.motion is None else first.motion.to("cpu")
+    pairs = Pairs(first.sharp.cpu(), first.blurred.cpu(), motion)
     return pairs, restored[:_IMAGES].float().cpu()

@@ -117,6 +117,13 @@ class Run:
             raise UsageError(f"{self.config_path}: must hold the settings of a run")
         return config
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images that the run's network takes: its data's, or, of data with no such key, its own."""
+        config = self.config()
+        parts = [config.get(name) for name in ("data", "model")]
+        return int(next((part["channels"] for part in parts if isinstance(part, Mapping) and "channels" in part), 1))
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         write_atomically(self.config_path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 

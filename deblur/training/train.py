@@ -212,6 +212,10 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
     parts = {name: settings[name] for name in ("model", "loss", "optimizer", "scheduler")}
     with section("module"):
         module = build(settings["module"], "module", seed=settings["seed"], compile=settings["compile"], **parts)
+    if module.hparams.psf_weight and not data.knows_psf:
+        raise UsageError(
+            f"module.psf_weight={module.hparams.psf_weight:g}: must be 0: nobody knows the PSFs of real pairs"
+        )
     with section("data"):
         source, shape = data.images.source, data.image_shape
     with section("blur"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deblur.blur import GaussianProcess, Kernels, Line, Motion, RandomWalk, Shake
+from deblur.blur import GaussianProcess, Kernels, Line, Motion, NoBlur, RandomWalk, Shake
 from deblur.blur.random_walk import Walk
 
 BLURS = {
@@ -13,6 +13,7 @@ BLURS = {
     "Line": Line,
     "GaussianProcess": GaussianProcess,
     "RandomWalk": RandomWalk,
+    "NoBlur": NoBlur,
     "Kernels": lambda **common: Kernels(torch.rand(3, 5, 5, generator=generator(9)), **common),
 }
 
@@ -87,3 +88,11 @@ def test_motions_are_indexed_and_joined_image_by_image(name):
         assert again.trajectory is None
     else:
         assert torch.equal(again.trajectory, motion.trajectory)
+
+
+def test_no_blur_leaves_an_image_as_it_is_and_its_psf_is_one_pixel():
+    blur, sharp = NoBlur(), torch.rand(3, 2, 5, 7, generator=generator(1))
+    motion = blur.draw(3, (5, 7), generator(2))
+    assert torch.equal(blur.apply(sharp, motion), sharp)
+    assert torch.equal(motion.psf, torch.ones(3, 1, 1, 1))
+    assert blur.reach == 0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import deblur.models
 from deblur.errors import ArgumentError
-from deblur.models import CNN, MLP, UNet
+from deblur.models import CNN, MLP, NAFNet, UNet
 
 EVERY = [getattr(deblur.models, name) for name in deblur.models.__all__]
 SMALL = {
@@ -40,6 +40,9 @@ def last_layer(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("model", EVERY)
 def test_defaults_keep_the_shape_of_digits_and_learn_in_every_parameter(model):
     network = model()
+    for name, parameter in network.named_parameters():
+        if name.endswith(("beta", "gamma")):  # NAFNet's blocks come in as these leave 0
+            nn.init.ones_(parameter)
     restored = network(noise(3, 1, 28, 28))
     assert restored.shape == (3, 1, 28, 28)
     restored.square().mean().backward()
@@ -47,7 +50,9 @@ def test_defaults_keep_the_shape_of_digits_and_learn_in_every_parameter(model):
     assert all(parameter.grad.abs().max() > 0 for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("model", "low", "high"), [(MLP, 1e6, 3e6), (CNN, 1e5, 5e5), (UNet, 1e5, 5e5)])
+@pytest.mark.parametrize(
+    ("model", "low", "high"), [(MLP, 1e6, 3e6), (CNN, 1e5, 5e5), (UNet, 1e5, 5e5), (NAFNet, 3e5, 6e5)]
+)
 def test_default_sizes_are_in_their_range(model, low, high):
     assert low <= sum(parameter.numel() for parameter in model().parameters()) <= high
 
@@ -182,6 +187,16 @@ def test_depth_counts_layers(model, depth, layers):
         (UNet, "blocks", [1, -1, 2]),
         (UNet, "blocks", [1, 1]),
         (UNet, "blocks", None),
+        (NAFNet, "channels", 0),
+        (NAFNet, "width", "wide"),
+        (NAFNet, "encoder_blocks", 2),
+        (NAFNet, "encoder_blocks", []),
+        (NAFNet, "encoder_blocks", [1, 1, -1]),
+        (NAFNet, "middle_blocks", [1]),
+        (NAFNet, "decoder_blocks", [1, 1]),
+        (NAFNet, "decoder_blocks", None),
+        (NAFNet, "attention_window", 0),
+        (NAFNet, "attention_window", 1.5),
     ],
 )
 def test_refused_argument_is_named(model, name, value):

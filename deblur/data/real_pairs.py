@@ -1,0 +1,131 @@
+"""Pairs that a camera has taken: crops of blurred pictures and of the sharp ones that belong to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from deblur.blur import Blur, NoBlur
+from deblur.data.module import Images
+from deblur.data.pair_layouts import Pair, find_pairs
+from deblur.data.pairs import EvaluationPairs, Pairs, to_float
+from deblur.data.photographs import SPLITS, Crops, Photographs, Photos, read_photograph, sides_of
+from deblur.errors import ArgumentError, UsageError, check_path
+
+log = logging.getLogger(__name__)
+
+
+class PairPhotos(Photos):
+    """Pairs of photographs by number, uint8 (2 * channels, H, W): the sharp one above the blurred one."""
+
+    def __init__(self, pairs: Sequence[Pair], channels: int, cache_mb: float) -> None:
+        super().__init__([pair.sharp for pair in pairs], channels, cache_mb)
+        self.pairs = list(pairs)
+
+    def read(self, number: int) -> Tensor:
+        pair = self.pairs[number]
+        sharp, blurred = (read_photograph(file, self.channels) for file in (pair.sharp, pair.blurred))
+        if sharp.shape != blurred.shape:
+            _refuse_sizes(pair, tuple(sharp.shape[1:]), tuple(blurred.shape[1:]))
+        return torch.cat([sharp, blurred])
+
+
+class RecordedPairs(EvaluationPairs):
+    """Evaluation pairs that are there already: uint8 images (N, 2C, H, W), the sharp one above the blurred one."""
+
+    def _make_block(self, number: int) -> Pairs:
+        return as_pairs(self.images[self._place(number)], number)
+
+
+def as_pairs(images: Tensor, number: int) -> Pairs:
+    """The pairs of uint8 images (B, 2C, H, W), the sharp one above the blurred one; the batch's number is not used."""
+    sharp, blurred = to_float(images).chunk(2, dim=1)
+    return Pairs(sharp.contiguous(), blurred.contiguous(), None)
+
+
+class RealPairs(Photographs):
+    """Crops of pairs that a camera has taken: the same place of both, for training flipped and turned alike.
+
+    Their blur is what it is: nobody knows its PSF, and no other is applied. See `find_pairs` for the layouts of the
+    folder and for what becomes validation and test. These are judged on crops too, so many of each pair; with a `size`
+    near the side of the pictures nearly on the whole of them, as papers do.
+
+    Args:
+        blur: `NoBlur` without noise.
+        root: folder of the pairs.
+        variant: see `find_pairs`.
+        size, channels, crops, eval_crops, cache_mb: see `Photographs`.
+        **common: `seed`, `batch_size`, `eval_seed`: see `DeblurDataModule`.
+
+    Raises:
+        ArgumentError: an argument is out of its range.
+        UsageError: the blur is another.
+    """
+
+    knows_psf = False
+
+    def __init__(
+        self,
+        blur: Blur,
+        *,
+        root: str | None = None,
+        variant: str | None = None,
+        size: int = 128,
+        channels: int = 3,
+        crops: int = 16,
+        eval_crops: int = 4,
+        cache_mb: float = 2000.0,
+        **common: int,
+    ) -> None:
+        sizes = {"size": size, "channels": channels, "crops": crops, "eval_crops": eval_crops, "cache_mb": cache_mb}
+        super().__init__(blur, root=root, **sizes, **common)
+        if type(blur) is not NoBlur or blur.noise[1] > 0:
+            raise UsageError("blur: real pairs are blurred already; no blur but `none`, without noise, goes with them")
+        self.folder = check_path("root", root, "a folder with pairs of blurred and sharp pictures")
+        if variant is not None and (not isinstance(variant, str) or not variant):
+            raise ArgumentError("variant", variant, "the name of a folder, J or R, or null")
+        self.variant = variant
+
+    @property
+    def origin(self) -> str:
+        return f"crops of the pairs in {self.images.source}"
+
+    def load(self) -> Images:
+        if not self.folder.is_dir():
+            raise UsageError(f"data.root={self.root}: must be a folder with pairs of blurred and sharp pictures")
+        found = find_pairs(self.folder, self.variant, self.eval_seed)
+        each = {"train": self.crops, "val": self.eval_crops, "test": self.eval_crops}
+        crops, small = {}, 0
+        for split in SPLITS:
+            large = [pair for pair in found[split] if min(_common_sides(pair)) >= self.size]
+            small += len(found[split]) - len(large)
+            if not large:
+                raise UsageError(
+                    f"data.root={self.root}: no pair for {split} is as large as a crop, {self.size} pixels"
+                )
+            crops[split] = Crops(PairPhotos(large, self.channels, self.cache_mb), self.size, each[split])
+        if small:
+            log.warning("%d pairs smaller than %d pixels are left out", small, self.size)
+        fixed = {split: self._fixed(crops[split], split) for split in SPLITS[1:]}
+        return Images(crops["train"], fixed["val"], fixed["test"], str(self.root))
+
+    def fixed_pairs(self, images: Tensor, split: str) -> RecordedPairs:
+        return RecordedPairs(images, self.blur, eval_seed=self.eval_seed, split=split)
+
+    def _training_pairs(self, rank: int, batch_size: int) -> Callable[[Tensor, int], Pairs]:
+        return as_pairs
+
+
+def _common_sides(pair: Pair) -> tuple[int, int]:
+    sharp, blurred = sides_of(pair.sharp), sides_of(pair.blurred)
+    if sharp != blurred:
+        _refuse_sizes(pair, sharp[::-1], blurred[::-1])
+    return sharp
+
+
+def _refuse_sizes(pair: Pair, sharp: tuple[int, int], blurred: tuple[int, int]) -> None:
+    sizes = ["x".join(map(str, size)) for size in (blurred, sharp)]
+    raise UsageError(f"{pair.blurred}: is of {sizes[0]} pixels, its sharp picture {pair.sharp} of {sizes[1]}")

@@ -1,0 +1,234 @@
+"""Pairs from files: every layout is found, both sides are cropped alike, and what does not match is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deblur.blur import Line, NoBlur
+from deblur.data.real_pairs import RealPairs
+from deblur.errors import ArgumentError, UsageError
+
+
+def write(file: Path, seed: int, height: int = 40, width: int = 50) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file)
+
+
+def write_pair(sharp: Path, blurred: Path, seed: int) -> None:
+    """A pair whose blurred picture is the negative of its sharp one: a crop tells whether the two belong together."""
+    write(sharp, seed)
+    blurred.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(255 - np.asarray(Image.open(sharp))).save(blurred)
+
+
+def gopro(root: Path) -> Path:
+    for number in range(10):
+        place = root / ("train" if number < 8 else "test") / f"GOPR{number // 2}"
+        for blur in ("blur", "blur_gamma"):
+            write_pair(place / f"sharp/{number:06}.png", place / f"{blur}/{number:06}.png", number)
+        if number < 8:
+            continue
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(place / f"blur_gamma/{number:06}.png")
+    return root
+
+
+def realblur(root: Path, kinds: str = "J") -> Path:
+    for kind in kinds:
+        lines = []
+        for number in range(8):
+            place = f"RealBlur-{kind}_ref/scene{number // 2:03}"
+            pair = f"{place}/gt/gt_{number}.png", f"{place}/blur/blur_{number}.png"
+            write_pair(root / pair[0], root / pair[1], number)
+            lines.append(" ".join(pair) + " \n")
+        (root / f"RealBlur_{kind}_train_list.txt").write_text("".join(lines[:6]) + "\n")
+        (root / f"RealBlur_{kind}_test_list.txt").write_text("".join(lines[6:]))
+    return root
+
+
+def parallel(root: Path, blurred: str = "input", sharp: str = "target") -> Path:
+    for number in range(12):
+        write_pair(root / sharp / f"{number}.png", root / blurred / f"{number}.bmp", number)
+    return root
+
+
+LAYOUTS = {
+    "gopro": (gopro, {"train": 6, "val": 2, "test": 2}),
+    "realblur": (realblur, {"train": 4, "val": 2, "test": 2}),
+    "input, target": (parallel, {"train": 10, "val": 1, "test": 1}),
+    "blurred, gt": (lambda root: parallel(root, "blurred", "gt"), {"train": 10, "val": 1, "test": 1}),
+}
+
+
+def pairs_in(root: Path, **settings) -> RealPairs:
+    return RealPairs(NoBlur(), root=str(root), **{"size": 16, "batch_size": 4, "crops": 2, "eval_crops": 2} | settings)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_is_found_and_its_pairs_belong_together(tmp_path, name):
+    make, counts = LAYOUTS[name]
+    data = pairs_in(make(tmp_path / "pairs"))
+    assert {"train": len(data.images.train.photos)} == {"train": counts["train"]}
+    for split in ("val", "test"):
+        pairs = data.evaluation_pairs(split)[:]
+        assert len(pairs.sharp) == 2 * counts[split]
+        assert pairs.motion is None
+        torch.testing.assert_close(pairs.blurred, 1 - pairs.sharp)
+        assert len(pairs.sharp.unique(dim=0)) == len(pairs.sharp)
+
+
+def test_training_crops_are_turned_alike_and_of_the_same_place(tmp_path):
+    data = pairs_in(parallel(tmp_path / "pairs"), batch_size=20)
+    views = [data.images.train.photos[number][:3].rot90(turn, (1, 2)) for number in range(10) for turn in range(4)]
+    views += [view.flip(2) for view in views]
+    (batch,) = data.train_dataloader()
+    pairs = data.on_after_batch_transfer(batch, 0)
+    assert pairs.sharp.shape == pairs.blurred.shape == (20, 3, 16, 16)
+    torch.testing.assert_close(pairs.blurred, 1 - pairs.sharp)
+    windows = torch.cat([view.unfold(1, 16, 1).unfold(2, 16, 1)[:, :, :, 0, 0].flatten(1).T for view in views])
+    corners = (pairs.sharp[:, :, 0, 0] * 255).round().to(torch.uint8)
+    assert all((windows == corner).all(1).any() for corner in corners)
+
+
+def test_scenes_are_not_torn_apart_and_eval_seed_chooses_those_of_validation(tmp_path):
+    root, chosen = gopro(tmp_path / "pairs"), set()
+    for seed in range(6):
+        data = pairs_in(root, eval_seed=seed)
+        scenes = {pair.scene for pair in data.images.train.photos.pairs}
+        assert len(scenes) == 3
+        chosen.add(frozenset(scenes))
+        assert torch.equal(data.images.val, pairs_in(root, eval_seed=seed, seed=1).images.val)
+    assert len(chosen) > 1
+
+
+def test_named_parts_are_the_splits(tmp_path):
+    for number, split in enumerate(("train", "train", "val", "test")):
+        place = tmp_path / split
+        write_pair(place / f"sharp/{number}.png", place / f"blur/{number}.png", number)
+    images = pairs_in(tmp_path).images
+    assert (len(images.train), len(images.val), len(images.test)) == (4, 2, 2)
+
+
+def test_the_other_blurred_pictures_are_taken_where_asked_for(tmp_path):
+    gopro(tmp_path)
+    pairs = pairs_in(tmp_path, variant="blur_gamma").evaluation_pairs("test")[:]
+    assert pairs.blurred.abs().max() == 0
+    both = realblur(tmp_path / "both", "JR")
+    with pytest.raises(UsageError, match=r"data\.variant=null: must be one of J, R"):
+        _ = pairs_in(both).images
+    pair = pairs_in(both, variant="R").images.train.photos.pairs[0]
+    assert "RealBlur-R_ref" in str(pair.blurred)
+
+
+def test_grey_pairs_have_one_channel_and_pairs_are_kept_in_memory_up_to_a_limit(tmp_path):
+    data = pairs_in(parallel(tmp_path / "pairs"), channels=1, cache_mb=0.01)
+    assert data.image_shape == (1, 16, 16)
+    assert data.evaluation_pairs("test")[:].sharp.shape == (2, 1, 16, 16)
+    assert [data.images.train.photos[number].shape for number in range(10)] == [(2, 40, 50)] * 10
+    assert len(data.images.train.photos._kept) == 2
+
+
+def test_pairs_smaller_than_a_crop_are_left_out_or_refused(tmp_path, caplog):
+    root = parallel(tmp_path / "pairs")
+    for folder in ("input", "target"):
+        write(root / folder / "small.png", 0, 12, 50)
+    images = pairs_in(root, eval_seed=1).images
+    assert len(images.train.photos) + len(images.val) // 2 + len(images.test) // 2 == 12
+    assert "1 pairs smaller than 16 pixels are left out" in caplog.text
+    with pytest.raises(UsageError, match=r"no pair for .* is as large as a crop, 41 pixels"):
+        _ = pairs_in(root, size=41).images
+
+
+def _missing(root: Path) -> None:
+    (root / "target/3.png").unlink()
+
+
+def _renamed(root: Path) -> None:
+    (root / "target/3.png").rename(root / "target/three.png")
+
+
+def _resized(root: Path) -> None:
+    write(root / "target/3.png", 3, 30, 50)
+
+
+def _text(root: Path) -> None:
+    (root / "input/3.bmp").write_text("no picture")
+
+
+def _twice(root: Path) -> None:
+    write(root / "input/3.png", 3)
+
+
+def _emptied(root: Path) -> None:
+    for file in [*root.rglob("*.png"), *root.rglob("*.bmp")]:
+        file.unlink()
+
+
+def _one(root: Path) -> None:
+    for number in range(1, 12):
+        (root / f"input/{number}.bmp").unlink()
+        (root / f"target/{number}.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_missing, r"input: has 12 pictures, .*target 11; every pair needs both"),
+        (_renamed, r"input/3\.bmp: .*target has no picture of its name"),
+        (_resized, r"input/3\.bmp: is of 40x50 pixels, its sharp picture .*target/3\.png of 30x50"),
+        (_text, r"input/3\.bmp: cannot be read as a picture"),
+        (_twice, r"input/3\.png: 3\.bmp has the same name"),
+        (_emptied, r"data\.root=.*: has no pairs; known are RealBlur_.*input beside sharp or gt or target"),
+        (_one, r"data\.root=.*: has too few scenes for train, val and test: 1 are left"),
+    ],
+)
+def test_what_does_not_match_is_named_in_one_line(tmp_path, spoil, said):
+    root = parallel(tmp_path / "pairs")
+    spoil(root)
+    with pytest.raises(UsageError, match=said) as refused:
+        _ = pairs_in(root).images
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("only_one.png", "line 3: must be the paths"), ("a.png b.png", r"line 3: there is no .*a\.png")],
+)
+def test_a_wrong_line_of_a_list_is_named(tmp_path, line, said):
+    root = realblur(tmp_path)
+    with (root / "RealBlur_J_test_list.txt").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UsageError, match=rf"RealBlur_J_test_list\.txt, {said}"):
+        _ = pairs_in(root).images
+
+
+def test_a_picture_cut_off_in_its_middle_is_named(tmp_path):
+    root = parallel(tmp_path / "pairs", "blur", "sharp")
+    for file in (root / "sharp").iterdir():
+        file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(UsageError, match=r"sharp/\d+\.png: cannot be read as a picture"):
+        _ = pairs_in(root).images
+
+
+@pytest.mark.parametrize("blur", [Line(length=3), NoBlur(noise=0.1)], ids=["line", "noise"])
+def test_no_other_blur_goes_with_pairs_that_are_blurred(tmp_path, blur):
+    with pytest.raises(UsageError, match="blur: real pairs are blurred already"):
+        RealPairs(blur, root=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("root", None), ("root", ""), ("variant", ""), ("size", 4), ("channels", 2)]
+)
+def test_refused_argument_is_named(tmp_path, name, value):
+    with pytest.raises(ArgumentError, match=rf"^{name}="):
+        RealPairs(NoBlur(), **{"root": str(tmp_path), name: value})
+
+
+def test_a_folder_that_is_not_there_is_named():
+    with pytest.raises(UsageError, match=r"data\.root=nowhere: must be a folder"):
+        _ = pairs_in(Path("nowhere")).images
