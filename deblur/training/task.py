@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -97,8 +96,9 @@ def open_estimator(key: str, path: Any, image_shape: Sequence[int], allow: Seque
     """
     with section(""):
         check_path(key, path, "a run")
+    file = trained_checkpoint(path, key)
     with only_trusting(*allow):
-        network = load(path, allow=allow).network
+        network = load(file, allow=allow).network
     what = f"{key}={path}: must be a run that estimates PSFs itself (task=kernel, or model=deconvolver)"
     if takes_psf(network) or not estimates_psf(network) or isinstance(network, EstimatingNetwork):
         raise UsageError(what)
@@ -110,7 +110,7 @@ def open_estimator(key: str, path: Any, image_shape: Sequence[int], allow: Seque
         raise UsageError(f"{key}={path}: its network cannot take images of {size}: {shown(error)}") from error
     if found is None:
         raise UsageError(what)
-    settings = read_weights(_file(path, key)).settings
+    settings = read_weights(file).settings
     return Estimator(network, {"model": settings["model"], "task": settings.get("task") or BLIND})
 
 
@@ -120,13 +120,9 @@ def load_estimator(module: DeblurModule, path: str) -> None:
     Raises:
         UsageError: they cannot be had.
     """
-    state = read_weights(_file(path, "task.estimator")).state
+    state = read_weights(trained_checkpoint(path, "task.estimator")).state
     inside = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
     try:
         module.network.estimator.load_state_dict(inside)
     except RuntimeError as error:
         raise UsageError(f"task.estimator={path}: its weights do not fit its settings: {shown(error)}") from error
-
-
-def _file(path: str, key: str) -> Path:
-    return trained_checkpoint(str(path), key)
