@@ -17,7 +17,7 @@ from deblur.errors import UsageError
 from deblur.training.train import Plan, make_plan
 from tests.conftest import TINY
 
-GROUPS = ("blur", "data", "model", "module", "loss", "optimizer", "scheduler", "experiment")
+GROUPS = ("blur", "data", "model", "task", "module", "loss", "optimizer", "scheduler", "experiment")
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONFIGS / group).glob("*.yaml"))]
 
 
