@@ -54,7 +54,7 @@ def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> l
         raise UsageError(f"run={typed}: must be a run's folder, or several separated by commas")
     runs = [_run(path) for path in paths]
     short = [run.path.resolve().name for run in runs]
-    names = [f"{run.path.resolve().parent.name}/{run.path.resolve().name}" for run in runs]
+    names = [_long_name(run) for run in runs]
     others = {BLURRED, SHARP, *(kind.name for kind in BASELINES)}  # that stand in the same tables
     if len(set(short)) == len(short) and all(not name[:1].isdigit() and name not in others for name in short):
         names = short
@@ -69,6 +69,11 @@ def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> l
         for contender, task in zip(found, tasks, strict=True):
             contender.name += f" ({task})"
     return found
+
+
+def _long_name(run: Run) -> str:
+    path = run.path.resolve()
+    return f"{path.parent.name}/{path.name}"
 
 
 def _task(network: nn.Module) -> str:
@@ -102,7 +107,7 @@ def with_estimator(
     if not any(contender.network.takes_psf for contender in contenders):
         raise UsageError(f"estimator={path}: none of the runs is given PSFs; those of task=nonblind are")
     estimator = open_estimator("estimator", path, image_shape, allow).network.to(device)
-    word = run_of(path, "estimator").path.resolve().name
+    word = _long_name(run_of(path, "estimator"))
     found = []
     for one in contenders:
         found.append(one)

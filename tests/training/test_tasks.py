@@ -17,6 +17,7 @@ from deblur.blur import Shake
 from deblur.data.digits import MNIST
 from deblur.errors import ArgumentError
 from deblur.metrics import NAMES, psf_correlation
+from deblur.training.settings import differences
 from deblur.training.train import make_plan
 from tests.conftest import TINY, assert_equal_weights, only_run, results, weights
 from tests.test_configs import composed
@@ -146,7 +147,7 @@ def test_evaluation_compares_known_estimated_and_unknown_psfs(door, runs, tmp_pa
         "blind (blind)",
         "kernel (kernel)",
         "known (nonblind, true PSF)",
-        "known (nonblind, PSF of kernel)",
+        f"known (nonblind, PSF of {runs.name}/kernel)",
         "estimated (nonblind, estimated PSF)",
     ]
     assert list(methods) == ["blurred", *kinds]
@@ -161,6 +162,17 @@ def test_evaluation_compares_known_estimated_and_unknown_psfs(door, runs, tmp_pa
         assert methods[name]["metrics"]["psf_correlation"]["mean"] == pytest.approx(correlation, abs=1e-4)
     for name in ("blurred", kinds[0], kinds[2]):
         assert "psf_correlation" not in methods[name]["metrics"]
+
+
+def test_another_try_of_a_job_takes_up_the_run_of_the_first(runs):
+    saved = yaml.safe_load((runs / "estimated/config.yaml").read_text())
+    assert saved["task"]["estimator_network"]["task"]["psf_size"] == 7
+    typed = saved | {"task": {**saved["task"], "estimator_network": None}}
+    assert differences(saved, typed) == []
+    assert differences(saved, typed | {"task": {**typed["task"], "filters": 2}}) == ["task.filters=3"]
+    saved = yaml.safe_load((runs / "kernel/config.yaml").read_text())
+    assert differences(saved, saved | {"task": {**saved["task"], "psf_size": None}}) == []
+    assert differences(saved, saved | {"task": {**saved["task"], "psf_size": 9}}) == ["task.psf_size=7"]
 
 
 def test_restoring_a_picture_takes_the_psf_from_a_file(door, runs, tmp_path):
