@@ -12,25 +12,28 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from deblur.blur import Motion
+from deblur.blur.psf import crop_psf
 from deblur.data.pairs import Pairs
-from deblur.metrics import image_metrics
+from deblur.metrics import image_metrics, psf_correlation
 from deblur.sheet import Sheet
 
 _ERROR_SCALE = 0.5  # absolute error shown as white
+_FOUND = "PSF found"
 
 
-def panel(pairs: Pairs, restored: Tensor, tile: int = 84) -> np.ndarray:
-    """One picture for the dashboard: a column an image; rows: sharp, blurred, restored, error, PSF if it is known.
+def panel(pairs: Pairs, restored: Tensor, tile: int = 84, psf: Tensor | None = None) -> np.ndarray:
+    """One picture for the dashboard: a column an image; rows: sharp, blurred, restored, error, PSFs known and found.
 
     Args:
         pairs: the images, (B, C, H, W).
         restored: (B, C, H, W).
+        psf: (B, 1, K, K), what the network found, or None.
         tile: side of an image in the picture, pixels.
 
     Returns:
         uint8 (rows * tile, labels + B * tile, 3).
     """
-    rows = _rows(pairs, restored)
+    rows = _rows(pairs, restored, psf)
     margin, gap = 58, 4
     width = margin + len(restored) * (tile + gap)
     canvas = Image.new("RGB", (width, len(rows) * (tile + gap)), "white")
@@ -44,11 +47,9 @@ def panel(pairs: Pairs, restored: Tensor, tile: int = 84) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def draw_restorations(
-    path: Path, pairs: Pairs, restored: Tensor, title: str, names: Sequence[str] | None = None
-) -> None:
+def draw_restorations(path: Path, pairs: Pairs, restored: Tensor, title: str, psf: Tensor | None = None) -> None:
     """Write `restorations_figure` to a PNG."""
-    restorations_figure(pairs, restored, title, names).savefig(path)
+    restorations_figure(pairs, restored, title, psf=psf).savefig(path)
 
 
 def draw_blur(path: Path, pairs: Pairs, title: str) -> None:
@@ -61,17 +62,25 @@ def draw_curves(path: Path, history: Mapping[str, Sequence[tuple[int, float]]], 
     curves_figure(history, title).savefig(path)
 
 
-def restorations_figure(pairs: Pairs, restored: Tensor, title: str, names: Sequence[str] | None = None) -> Figure:
+def restorations_figure(
+    pairs: Pairs, restored: Tensor, title: str, names: Sequence[str] | None = None, psf: Tensor | None = None
+) -> Figure:
     """Images side by side, with the PSNR of each: sharp, blurred, restored, error, PSF if it is known.
+
+    Below the true PSFs stand those that were found, if there are any, each with its correlation.
 
     Args:
         pairs: the images, (B, C, H, W).
         restored: (B, C, H, W).
         title: stands above.
         names: one above each image.
+        psf: (B, 1, K, K), what the network found, or None.
     """
     judged = {"blurred": pairs.blurred, "restored": restored}
-    return _side_by_side(_rows(pairs, restored), judged, pairs.sharp, title, names)
+    found = {}
+    if psf is not None and pairs.motion is not None:
+        found[_FOUND] = [f"{value:.2f}" for value in psf_correlation(psf, pairs.motion.psf.to(psf.device))]
+    return _side_by_side(_rows(pairs, restored, psf), judged, pairs.sharp, title, names, found)
 
 
 def comparison_figure(
@@ -157,7 +166,7 @@ def gallery_figure(motions: Mapping[str, Motion], title: str) -> Figure:
 
 
 def curves_figure(history: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Figure:
-    """The training: loss, PSNR and SSIM of validation (and of its blurred images), learning rate.
+    """The training: loss, PSNR and SSIM of validation (and of its blurred images), of PSFs if any, learning rate.
 
     Args:
         history: (step, value) pairs by the dashboard's names.
@@ -169,7 +178,9 @@ def curves_figure(history: Mapping[str, Sequence[tuple[int, float]]], title: str
         ("SSIM", {"val/ssim": "restored", "val/ssim_blurred": "blurred"}),
         ("learning rate", {"train/lr": "rate"}),
     )
-    figure = Figure(figsize=(12, 2.9), dpi=90, layout="constrained")
+    if "val/psf_correlation" in history:
+        plots = (*plots[:3], ("PSF correlation", {"val/psf_correlation": "found"}), plots[3])
+    figure = Figure(figsize=(3 * len(plots), 2.9), dpi=90, layout="constrained")
     for axis, (name, curves) in zip(figure.subplots(1, len(plots)), plots, strict=True):
         for number, (key, label) in enumerate(curves.items()):
             points = history.get(key, [])
@@ -192,10 +203,15 @@ def _side_by_side(
     sharp: Tensor,
     title: str,
     names: Sequence[str] | None,
+    more: Mapping[str, list[str]] | None = None,
 ) -> Figure:
-    """A row of images for each name, the PSNR above those of the rows that are judged, the names above the sharp."""
+    """A row of images for each name, the PSNR above those of the rows that are judged, the names above the sharp.
+
+    Above the rows in `more` stand its texts.
+    """
     psnr = {name: image_metrics(images, sharp)["psnr"] for name, images in judged.items()}
     captions = {name: ([f"{value:.1f} dB" for value in values], 7) for name, values in psnr.items()}
+    captions |= {name: (texts, 7) for name, texts in (more or {}).items()}
     if names is not None:
         captions["sharp"] = (list(names), 8)
     sheet = Sheet(list(rows), len(sharp), title, tuple(captions))
@@ -208,14 +224,22 @@ def _side_by_side(
     return sheet.figure
 
 
-def _rows(pairs: Pairs, restored: Tensor) -> dict[str, list[np.ndarray]]:
+def _rows(pairs: Pairs, restored: Tensor, psf: Tensor | None) -> dict[str, list[np.ndarray]]:
     error = (restored.clamp(0, 1) - pairs.sharp).abs() / _ERROR_SCALE
-    return {
+    rows = {
         "sharp": _images(pairs.sharp),
         "blurred": _images(pairs.blurred),
         "restored": _images(restored),
         "error": _images(error),
-    } | _psf_row(pairs.motion)
+    }
+    if psf is None:
+        return rows | _psf_row(pairs.motion)
+    side = 2 * _reach(psf, 0.02) + 1
+    if pairs.motion is None:
+        return rows | {_FOUND: _scaled(crop_psf(psf, side))}
+    side = max(side, 2 * _reach(pairs.motion.psf) + 1)  # both in one window, for the eye
+    true = {name: _scaled(crop_psf(pairs.motion.psf, side)) for name in _psf_row(pairs.motion)}
+    return rows | true | {_FOUND: _scaled(crop_psf(psf, side))}
 
 
 def _psf_row(motion: Motion | None) -> dict[str, list[np.ndarray]]:
@@ -233,9 +257,15 @@ def _images(batch: Tensor) -> list[np.ndarray]:
 
 def _psfs(motion: Motion) -> list[np.ndarray]:
     """The PSFs, each scaled to its own maximum, cut to what the largest of them needs."""
-    psf = motion.psf.detach().float().cpu()
-    half = psf.shape[-1] // 2
-    used = (psf.amax(dim=(0, 1)) > 1e-6).nonzero()
-    reach = max(int((used - half).abs().max()) if len(used) else 0, 1)
-    psf = psf[..., max(half - reach, 0) : half + reach + 1, max(half - reach, 0) : half + reach + 1]
-    return _images(psf / psf.amax(dim=(2, 3), keepdim=True))
+    return _scaled(crop_psf(motion.psf, 2 * _reach(motion.psf) + 1))
+
+
+def _scaled(psf: Tensor) -> list[np.ndarray]:
+    return _images(psf / psf.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12))
+
+
+def _reach(psf: Tensor, share: float = 0.0) -> int:
+    """How far PSFs (B, 1, K, K) get from their origin, pixels, at least 1: where they exceed a share of the maximum."""
+    high = psf.amax(dim=(2, 3), keepdim=True)
+    used = ((psf > share * high) & (psf > 1e-6)).any(dim=0)[0].nonzero()
+    return max(int((used - psf.shape[-1] // 2).abs().max()) if len(used) else 0, 1)

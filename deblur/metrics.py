@@ -1,4 +1,4 @@
-"""PSNR, SSIM and MSE, of each image and as means over images."""
+"""PSNR, SSIM and MSE of each image, the correlation of PSFs, and means over images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torchmetrics import Metric
 HIGHEST_PSNR = 100.0  # dB, of an exact image: no infinity reaches a file
 
 NAMES = ("psnr", "ssim", "mse", "psnr_blurred", "ssim_blurred", "mse_blurred", "psnr_gain")
+PSF_CORRELATION = "psf_correlation"  # of networks that estimate PSFs, beside those
 
 
 def image_metrics(images: Tensor, sharp: Tensor) -> dict[str, Tensor]:
@@ -54,6 +55,23 @@ def ssim(images: Tensor, sharp: Tensor) -> Tensor:
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 
+def psf_correlation(found: Tensor, true: Tensor) -> Tensor:
+    """How alike PSFs are wherever they lie, (B,), from 0 to 1: the largest of their normalised cross-correlation.
+
+    The kernel similarity of Z. Hu and M.-H. Yang, "Good Regions to Deblur", ECCV 2012: the maximum over shifts s of
+    sum_u k(u) k'(u + s) / (|k| |k'|). Blind deblurring knows image and PSF only up to opposite shifts.
+
+    Args:
+        found: (B, 1, K, K), non-negative.
+        true: (B, 1, M, M), of any other size.
+    """
+    found, true = found.float(), true.float()
+    shape = [found.shape[-1] + true.shape[-1] - 1] * 2  # no shift wraps
+    products = torch.fft.irfft2(torch.fft.rfft2(found, s=shape) * torch.fft.rfft2(true, s=shape).conj(), s=shape)
+    norms = found.flatten(1).norm(dim=1) * true.flatten(1).norm(dim=1)
+    return (products.flatten(1).amax(1) / norms.clamp(min=1e-12)).clamp(0, 1)
+
+
 @lru_cache(maxsize=16)
 def _gaussian_filter(size: int, device: torch.device, sigma: float = 1.5, radius: int = 5) -> Tensor:
     """The (size, size) matrix that filters a line of pixels, mirrored at its ends without the edge pixel."""
@@ -77,30 +95,39 @@ class RestorationMetrics(Metric):
 
     Keeps the value of every image, so that the means are the same to rounding for any batches and processes.
 
+    Args:
+        psf: whether the correlation of PSFs may be given, too.
+
     Attributes:
         images: how many images the last means are over.
     """
 
     full_state_update = False
 
-    def __init__(self) -> None:
+    def __init__(self, psf: bool = False) -> None:
         super().__init__()
         self.images = 0
-        for name in NAMES[:-1]:
+        self._kept = (*NAMES[:-1], PSF_CORRELATION) if psf else NAMES[:-1]
+        for name in self._kept:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, restored: Tensor, blurred: Tensor, sharp: Tensor) -> None:
-        """Take in a batch, (B, C, H, W) each."""
+    def update(self, restored: Tensor, blurred: Tensor, sharp: Tensor, correlation: Tensor | None = None) -> None:
+        """Take in a batch, (B, C, H, W) each, and the correlation of its PSFs, (B,)."""
         for suffix, images in (("", restored), ("_blurred", blurred)):
             for name, values in image_metrics(images, sharp).items():
                 getattr(self, name + suffix).append(values)
+        if correlation is not None:
+            getattr(self, PSF_CORRELATION).append(correlation)
 
     def compute(self) -> dict[str, float]:
-        """The means by name: `psnr`, `ssim`, `mse`, the same with `_blurred`, and `psnr_gain`."""
+        """The means by name: `psnr`, `ssim`, `mse`, the same with `_blurred`, `psnr_gain`, and `psf_correlation`."""
         means = {}
-        for name in NAMES[:-1]:
+        for name in self._kept:
             values = getattr(self, name)
+            if len(values) == 0:
+                continue
             values = torch.cat(values) if isinstance(values, list) else values
             means[name] = values.cpu().double().mean().item()
             self.images = len(values)
-        return means | {"psnr_gain": means["psnr"] - means["psnr_blurred"]}
+        found = {PSF_CORRELATION: means.pop(PSF_CORRELATION)} if PSF_CORRELATION in means else {}
+        return means | {"psnr_gain": means["psnr"] - means["psnr_blurred"]} | found

@@ -19,7 +19,7 @@ from deblur.training.train import Plan, make_plan
 from tests.conftest import TINY
 from tests.data.test_real_pairs import parallel
 
-GROUPS = ("blur", "blur/camera", "data", "model", "module", "loss", "optimizer", "scheduler", "experiment")
+GROUPS = ("blur", "blur/camera", "data", "model", "task", "module", "loss", "optimizer", "scheduler", "experiment")
 NEEDS = {"deepinv_unet": "deepinv"}  # the package of another library's network
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONFIGS / group).glob("*.yaml"))]
 
@@ -45,7 +45,8 @@ def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny_root: Path) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_every_option_builds_a_training(tmp_path, group, option):
     skip_without_its_package(option)
-    overrides = [f"{group}={option}", "trainer=cpu"] + ([] if option in ("images", "photographs") else ["data.val_size=40"])
+    overrides = [f"{group}={option}", "trainer=cpu"]
+    overrides += [] if option in ("images", "photographs") else ["data.val_size=40"]
     if option == "pairs":
         overrides = ["data=pairs", "data.size=16", f"data.root={parallel(tmp_path)}", "trainer=cpu"]
     if option == "kernels":

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.signal import correlate2d
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from deblur.metrics import NAMES, RestorationMetrics, image_metrics, psnr_of, ssim
+from deblur.metrics import NAMES, RestorationMetrics, image_metrics, psf_correlation, psnr_of, ssim
 
 SHAPES = [(5, 1, 28, 28), (3, 3, 17, 40)]
 
@@ -175,3 +176,37 @@ def test_ssim_has_a_gradient_also_after_an_evaluation():
     with torch.inference_mode():
         ssim(images, sharp)
     ssim(images.requires_grad_(), sharp).mean().backward()
+
+
+@pytest.mark.parametrize(("side", "other"), [(9, 9), (8, 15), (21, 6)])
+def test_psf_correlation_is_scipys_at_its_best_shift(side, other):
+    source = torch.Generator().manual_seed(0)
+    found, true = (torch.rand(4, 1, n, n, generator=source) ** 4 for n in (side, other))
+    for value, k, m in zip(psf_correlation(found, true), found[:, 0].numpy(), true[:, 0].numpy(), strict=True):
+        expected = correlate2d(k, m).max() / (np.linalg.norm(k) * np.linalg.norm(m))
+        assert value.item() == pytest.approx(expected, abs=1e-5)
+        assert expected < 0.99
+
+
+@given(st.integers(-3, 3), st.integers(-3, 3), st.floats(0.1, 10))
+@settings(deadline=None, max_examples=20)
+def test_psf_correlation_forgives_a_shift_and_a_factor_and_nothing_else(down, right, factor):
+    psf = torch.zeros(1, 1, 15, 15)
+    psf[..., 4:11, 4:11] = torch.rand(7, 7, generator=torch.Generator().manual_seed(0))
+    assert psf_correlation(factor * psf.roll((down, right), (-2, -1)), psf).item() == pytest.approx(1, abs=1e-5)
+    assert psf_correlation(psf.mT, psf).item() < 0.95
+
+
+def test_a_psf_of_nothing_correlates_with_none():
+    assert psf_correlation(torch.zeros(2, 1, 5, 5), torch.ones(2, 1, 5, 5)).tolist() == [0, 0]
+
+
+def test_the_mean_correlation_is_there_where_psfs_are_found():
+    images, sharp = pair((5, 1, 12, 12))
+    metrics = RestorationMetrics(psf=True)
+    metrics.update(images, images, sharp)
+    assert tuple(metrics.compute()) == NAMES
+    metrics.reset()
+    for part, values in ((slice(0, 2), [0.5, 0.9]), (slice(2, 5), [0.1, 0.2, 0.3])):
+        metrics.update(images[part], images[part], sharp[part], torch.tensor(values))
+    assert metrics.compute()["psf_correlation"] == pytest.approx(0.4)

@@ -15,9 +15,13 @@ from deblur.errors import UsageError, check_path, shown
 from deblur.evaluation.baselines import BASELINES
 from deblur.evaluation.measure import BLURRED, SHARP
 from deblur.evaluation.protocols import Protocol
-from deblur.training.restorer import load
+from deblur.models.estimates import takes_psf
+from deblur.tasks.kernel import KernelNetwork
+from deblur.tasks.nonblind import EstimatingNetwork
+from deblur.training.restorer import Restorer, load
 from deblur.training.run import Run, run_of
 from deblur.training.settings import section
+from deblur.training.task import open_estimator
 
 
 @dataclass
@@ -27,18 +31,20 @@ class Contender:
     Attributes:
         name: for tables.
         run: its folder.
-        network: from blurred to restored, on the device.
+        network: from blurred (and the true PSFs, if it takes such) to restored, on the device.
         parameters: how many.
     """
 
     name: str
     run: Run
-    network: nn.Module
+    network: Restorer
     parameters: int
 
 
 def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> list[Contender]:
     """The runs of a path, or of several separated by commas, with their networks on the device.
+
+    Where not all of them are blind, their names say what each is given and finds.
 
     Raises:
         UsageError: there is no run, or its network cannot be had.
@@ -48,7 +54,7 @@ def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> l
         raise UsageError(f"run={typed}: must be a run's folder, or several separated by commas")
     runs = [_run(path) for path in paths]
     short = [run.path.resolve().name for run in runs]
-    names = [f"{run.path.resolve().parent.name}/{run.path.resolve().name}" for run in runs]
+    names = [_long_name(run) for run in runs]
     others = {BLURRED, SHARP, *(kind.name for kind in BASELINES)}  # that stand in the same tables
     if len(set(short)) == len(short) and all(not name[:1].isdigit() and name not in others for name in short):
         names = short
@@ -58,6 +64,58 @@ def open_contenders(typed: str, allow: Sequence[str], device: torch.device) -> l
         parameters = sum(parameter.numel() for parameter in network.parameters())
         name = names[number] if names.count(names[number]) == 1 else f"{names[number]} ({number + 1})"
         found.append(Contender(name, run, network, parameters))
+    tasks = [_task(contender.network.network) for contender in found]
+    if set(tasks) != {"blind"}:
+        for contender, task in zip(found, tasks, strict=True):
+            contender.name += f" ({task})"
+    return found
+
+
+def _long_name(run: Run) -> str:
+    path = run.path.resolve()
+    return f"{path.parent.name}/{path.name}"
+
+
+def _task(network: nn.Module) -> str:
+    """What a network is given and finds, in words."""
+    if isinstance(network, EstimatingNetwork):
+        return "nonblind, estimated PSF"
+    if takes_psf(network):
+        return "nonblind, true PSF"
+    return "kernel" if isinstance(network, KernelNetwork) else "blind"
+
+
+def with_estimator(
+    contenders: Sequence[Contender],
+    path: str,
+    image_shape: tuple[int, int, int],
+    allow: Sequence[str],
+    device: torch.device,
+) -> list[Contender]:
+    """The contenders, and after each that takes PSFs the same network with those that another run's estimates.
+
+    Args:
+        contenders: the runs.
+        path: of the run that estimates.
+        image_shape: (C, H, W) of the images.
+        allow: packages, beside deblur and torch, whose classes that run may name.
+        device: where the networks are.
+
+    Raises:
+        UsageError: none of them takes PSFs, or the run estimates none of such images.
+    """
+    if not any(contender.network.takes_psf for contender in contenders):
+        raise UsageError(f"estimator={path}: none of the runs is given PSFs; those of task=nonblind are")
+    estimator = open_estimator("estimator", path, image_shape, allow).network.to(device)
+    word = _long_name(run_of(path, "estimator"))
+    found = []
+    for one in contenders:
+        found.append(one)
+        if one.network.takes_psf:
+            network = Restorer(EstimatingNetwork(estimator, one.network.network))
+            parameters = sum(parameter.numel() for parameter in network.parameters())
+            name = f"{one.name.removesuffix(', true PSF)')}, PSF of {word})"
+            found.append(Contender(name, one.run, network, parameters))
     return found
 
 
@@ -116,9 +174,12 @@ def try_network(contender: Contender, data: DeblurDataModule, device: torch.devi
         UsageError: it cannot.
     """
     shape = data.image_shape
+    if contender.network.takes_psf and not data.knows_psf:
+        raise UsageError(f"run={contender.run.path}: it is given the true PSFs, and nobody knows those of real pairs")
+    psf = torch.ones(1, 1, 1, 1, device=device) if contender.network.takes_psf else None
     try:
         with torch.inference_mode():
-            made = contender.network(torch.zeros(1, *shape, device=device))
+            made = contender.network(torch.zeros(1, *shape, device=device), psf)
     except (RuntimeError, ValueError) as error:
         size = "x".join(map(str, shape))
         raise UsageError(

@@ -21,7 +21,7 @@ from deblur.cli import CONFIGS, as_override, compose, explain, make_console, pla
 from deblur.data.module import DeblurDataModule
 from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
 from deblur.evaluation import baselines as classical
-from deblur.evaluation.contenders import Contender, common_settings, open_contenders, try_network
+from deblur.evaluation.contenders import Contender, common_settings, open_contenders, try_network, with_estimator
 from deblur.evaluation.evaluation import Evaluation
 from deblur.evaluation.measure import Values, measure_methods
 from deblur.evaluation.protocols import Condition, Protocol
@@ -29,7 +29,7 @@ from deblur.evaluation.registry import METRICS, choose
 from deblur.evaluation.report import show_report, write_report
 from deblur.evaluation.results import results_of
 from deblur.training.restorer import choose_device
-from deblur.training.run import folder_name
+from deblur.training.run import Run, folder_name, run_of
 from deblur.training.settings import section
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ _KEYS = (
     "output",
     "images",
     "metrics",
+    "estimator",
     "baselines",
     "baseline_images",
     "batch_size",
@@ -124,9 +125,12 @@ def _evaluated(
     ]
     wanted = settings["metrics"] or protocol.metrics
     labels, without_labels = _labels(first, wanted)
+    if settings["estimator"] is not None:
+        contenders = with_estimator(contenders, settings["estimator"], first.image_shape, settings["allow"], device)
     with section(""):
         names = None if wanted is None else [*protocol.required, *wanted]
-        metrics = choose(names, first.image_shape, labelled=labels is not None)
+        psfs = any(contender.network.estimates_psf for contender in contenders)
+        metrics = choose(names, first.image_shape, labelled=labels is not None, psfs=psfs)
     for contender in contenders:
         try_network(contender, first, device)
     if without_labels and wanted is None:
@@ -151,8 +155,8 @@ def _evaluated(
                 )
             )
     results = results_of(protocol, conditions, found, chosen, metrics, contenders, first, len(pairs[0]))
-    runs = ",".join(map(_shown_run, contenders))
-    results["command"] = " ".join(["python evaluate.py", f"run={runs}", *_others(typed)])
+    runs = ",".join(dict.fromkeys(_shown_run(contender.run) for contender in contenders))
+    results["command"] = " ".join(["python evaluate.py", f"run={runs}", *_estimator(settings), *_others(typed)])
     return Evaluation(results, contenders, pairs[0], found[0], _methods(chosen[0], first), device)
 
 
@@ -271,17 +275,27 @@ def _file_name(settings: Mapping[str, Any], typed: Sequence[str]) -> str:
     other = [
         o.lstrip("+") for o in _others(typed) if o.lstrip("+").startswith(("blur", "data", "protocol.", "images="))
     ]
-    return folder_name("_".join([name, *(o for o in other if not o.startswith("data.root"))]))
+    other = [o for o in other if not o.startswith("data.root")]
+    return folder_name("_".join([name, *_estimator(settings), *other]))
 
 
 def _others(typed: Sequence[str]) -> list[str]:
-    dropped = ("run", "output", "data.root", "accelerator", "batch_size", "allow")
+    dropped = ("run", "output", "data.root", "accelerator", "batch_size", "allow", "estimator")
     return [o.lstrip("+") for o in typed if o.lstrip("+").partition("=")[0] not in dropped]
 
 
-def _shown_run(contender: Contender) -> str:
-    path = contender.run.path
-    return str(path if not path.is_absolute() else path.name)
+def _estimator(settings: Mapping[str, Any]) -> list[str]:
+    """The setting of the run that estimates PSFs, as it is shown, if there is one."""
+    path = settings["estimator"]
+    if path is None:
+        return []
+    with section(""):
+        check_path("estimator", path, "a run")
+    return [f"estimator={_shown_run(run_of(path, 'estimator'))}"]
+
+
+def _shown_run(run: Run) -> str:
+    return str(run.path if not run.path.is_absolute() else run.path.name)
 
 
 @contextmanager

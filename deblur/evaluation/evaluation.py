@@ -14,8 +14,8 @@ from deblur.data.pairs import EvaluationPairs, Pairs
 from deblur.errors import ArgumentError
 from deblur.evaluation.baselines import Baseline
 from deblur.evaluation.contenders import Contender
-from deblur.evaluation.figures import evaluation_figures, restore
-from deblur.evaluation.measure import Values, gather
+from deblur.evaluation.figures import evaluation_figures
+from deblur.evaluation.measure import Values, gather, restore
 from deblur.evaluation.protocols import Draws
 from deblur.evaluation.results import picked_images
 
@@ -55,7 +55,9 @@ class Evaluation:
         if not isinstance(self.pairs, EvaluationPairs):
             raise ArgumentError("images", list(images), "of an evaluation on fixed pairs")
         pairs = gather(self.pairs, images)
-        restored = {one.name: restore(one.network, pairs.blurred, self.device) for one in self.contenders}
+        count = len(pairs.sharp)
+        made = {one.name: restore(one.network, pairs, count, self.device) for one in self.contenders}
+        restored = {name: one.images.cpu() for name, one in made.items()}
         for name, (baseline, padding) in self.methods.items():
             restored[name] = baseline.restore(pairs.blurred, pairs.motion.psf, padding)
         return pairs, restored

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from deblur.data.pairs import EvaluationPairs
 from deblur.evaluation.frequency import SMALLEST, radial_spectrum
-from deblur.evaluation.measure import BLURRED, SHARP, gather
+from deblur.evaluation.measure import BLURRED, SHARP, gather, restore
 from deblur.evaluation.protocols import Draws
 from deblur.evaluation.registry import METRICS
 from deblur.figures import restorations_figure
 
 _SPECTRUM_IMAGES = 1000
+_BATCH = 256
 
 
 def against_figure(results: Mapping[str, Any], metric: str = "psnr") -> Figure:
@@ -88,15 +89,11 @@ def evaluation_figures(
         where = ", ".join(f"{key} {value}" for key, value in results["conditions"][0]["labels"].items())
         title = f"{network_name}{': ' + where if where else ''}"
         kinds = [kind for kind, _ in picked]
-        figures["images"] = restorations_figure(shown, restore(network, shown.blurred, device), title, kinds)
+        made, psf = (None if part is None else part.cpu() for part in restore(network, shown, _BATCH, device))
+        figures["images"] = restorations_figure(shown, made, title, kinds, psf)
         if min(shown.sharp.shape[-2:]) >= SMALLEST:
             some = pairs[: min(_SPECTRUM_IMAGES, len(pairs))]
-            sets = {SHARP: some.sharp, BLURRED: some.blurred, network_name: restore(network, some.blurred, device)}
+            made = restore(network, some, _BATCH, device).images.cpu()
+            sets = {SHARP: some.sharp, BLURRED: some.blurred, network_name: made}
             figures["spectra"] = spectra_figure(sets, title)
     return figures
-
-
-@torch.inference_mode()
-def restore(network: nn.Module, blurred: Tensor, device: torch.device) -> Tensor:
-    """What the network on the device makes of blurred images (N, C, H, W), on the CPU."""
-    return torch.cat([network(part.to(device)).cpu() for part in blurred.split(256)])

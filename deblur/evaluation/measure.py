@@ -12,6 +12,7 @@ from deblur.evaluation.baselines import Baseline
 from deblur.evaluation.protocols import Draws
 from deblur.evaluation.registry import Metric, measure
 from deblur.evaluation.workers import side_by_side
+from deblur.models.estimates import Restored, takes_psf
 
 Values = dict[str, Tensor]  # name of a metric -> (N,)
 
@@ -47,7 +48,7 @@ def measure_methods(
 
     Args:
         pairs: N of them.
-        networks: by name, from blurred to restored (B, C, H, W), on the device.
+        networks: by name, from blurred (and their PSFs, if they take such) to restored (B, C, H, W), on the device.
         baselines: by name, each with the padding of the blur.
         metrics: as the registry chooses them.
         labels: (M,), the digit of each image that the pairs are of, or None.
@@ -64,14 +65,23 @@ def measure_methods(
         images = {BLURRED: blurred}
         if any(metric.digits_only for metric in metrics):
             images[SHARP] = sharp
+        found_psfs: dict[str, Tensor] = {}
         for name, network in networks.items():
-            images[name] = torch.cat([network(part) for part in blurred.split(batch_size)])
+            restored = restore(network, Pairs(sharp, blurred, block.motion), batch_size, device)
+            images[name] = restored.images
+            if restored.psf is not None:
+                found_psfs[name] = restored.psf
         for name, (baseline, padding) in baselines.items():
             images[name] = baseline.restore(block.blurred, block.motion.psf, padding, advance).to(device)
         found = {}
         for name, side in images.items():
             wanted = [metric for metric in metrics if name != SHARP or metric.digits_only]
-            found[name] = {key: value.cpu() for key, value in measure(wanted, side, sharp, digits).items()}
+            values = measure([metric for metric in wanted if not metric.of_psfs], side, sharp, digits)
+            if name in found_psfs and block.motion is not None:
+                true = block.motion.psf.to(device)
+                for metric in wanted:
+                    values |= metric.compute(found_psfs[name], true, None) if metric.of_psfs else {}
+            found[name] = {key: value.cpu() for key, value in values.items()}
         advance(len(sharp) * len(networks))
         return found
 
@@ -82,6 +92,27 @@ def measure_methods(
         name: {key: torch.cat([part[name][key] for part in parts]) for key in values}
         for name, values in parts[0].items()
     }
+
+
+@torch.inference_mode()
+def restore(network: nn.Module, pairs: Pairs, batch_size: int, device: torch.device) -> Restored:
+    """What a network on the device makes of the pairs' blurred images, there, with the PSFs if it finds such.
+
+    Args:
+        network: a `Restorer`, or any other from blurred to restored images.
+        pairs: N of them.
+        batch_size: images that it restores at once.
+        device: where it is.
+    """
+    parts = []
+    for number, blurred in enumerate(pairs.blurred.split(batch_size)):
+        given = [blurred.to(device)]
+        if takes_psf(network):
+            given.append(pairs.motion.psf[number * batch_size :][: len(blurred)].to(device))
+        finds = getattr(network, "estimates_psf", False)
+        parts.append(network.with_psf(*given) if finds else Restored(network(*given), None))
+    psfs = [part.psf for part in parts if part.psf is not None]
+    return Restored(torch.cat([part.images for part in parts]), torch.cat(psfs) if psfs else None)
 
 
 def gather(pairs: EvaluationPairs, indices: Sequence[int]) -> Pairs:

@@ -13,7 +13,7 @@ from deblur.evaluation.alignment import aligned_psnr
 from deblur.evaluation.frequency import SMALLEST, frequency_metrics
 from deblur.evaluation.legibility import legibility
 from deblur.evaluation.statistics import Direction
-from deblur.metrics import image_metrics
+from deblur.metrics import PSF_CORRELATION, image_metrics, psf_correlation
 
 DIGIT = (1, 28, 28)  # (C, H, W) that the classifier of digits reads
 
@@ -30,11 +30,13 @@ class Metric:
         unit: of the values; empty for a pure number.
         direction: which values are better, `higher`, `lower` or `one` (the nearer to 1).
         digits: decimals to show.
-        compute: images, sharp (B, C, H, W each) and labels (B,) or None -> name -> (B,), this metric's among them.
+        compute: images, sharp (B, C, H, W each) and labels (B,) or None -> name -> (B,), this metric's among them; of
+            PSFs, those found, the true ones and None.
         smallest: pixels of the shorter side that it needs.
         digits_only: it applies to MNIST's digits and needs their labels.
         photographs_only: it applies to images of 1 or 3 channels that are no digits, and only where it is asked for:
             its weights are a download.
+        of_psfs: it judges not images but the PSFs that a network finds.
     """
 
     name: str
@@ -46,14 +48,18 @@ class Metric:
     smallest: int = 1
     digits_only: bool = False
     photographs_only: bool = False
+    of_psfs: bool = False
 
-    def obstacle(self, image_shape: tuple[int, int, int], *, labelled: bool) -> str | None:
+    def obstacle(self, image_shape: tuple[int, int, int], *, labelled: bool, psfs: bool = False) -> str | None:
         """Why it does not apply to images of (C, H, W), or None: it does.
 
         Args:
             image_shape: of the images.
             labelled: whether they are digits with labels.
+            psfs: whether there are networks that find PSFs.
         """
+        if self.of_psfs and not psfs:
+            return "it judges the PSFs that a network finds, and none does (task=kernel, model=deconvolver)"
         if self.digits_only and (not labelled or tuple(image_shape) != DIGIT):
             return "it reads MNIST's digits only"
         if self.photographs_only and (labelled or image_shape[0] not in (1, 3)):
@@ -104,26 +110,39 @@ METRICS: dict[str, Metric] = {
             smallest=perceptual.SMALLEST,
             photographs_only=True,
         ),
+        Metric(
+            PSF_CORRELATION,
+            "PSF correlation",
+            "",
+            "higher",
+            4,
+            _alone(PSF_CORRELATION, psf_correlation),
+            of_psfs=True,
+        ),
     )
 }
 
 
-def choose(names: Sequence[str] | None, image_shape: tuple[int, int, int], *, labelled: bool) -> list[Metric]:
+def choose(
+    names: Sequence[str] | None, image_shape: tuple[int, int, int], *, labelled: bool, psfs: bool = False
+) -> list[Metric]:
     """The metrics of the names, in the registry's order; without names all that apply, but for those to be asked for.
 
     Args:
         names: of the metrics, or None.
         image_shape: (C, H, W) of the images to judge.
         labelled: whether they are digits with labels.
+        psfs: whether there are networks that find PSFs.
 
     Raises:
         ArgumentError: a name is unknown (all are listed), or its metric does not apply to the images (says why).
     """
     if names is None:
         free = (metric for metric in METRICS.values() if not metric.photographs_only)
-        return [metric for metric in free if metric.obstacle(image_shape, labelled=labelled) is None]
+        return [metric for metric in free if metric.obstacle(image_shape, labelled=labelled, psfs=psfs) is None]
     for name in names:
-        obstacle = METRICS[check_choice("metrics", name, METRICS)].obstacle(image_shape, labelled=labelled)
+        metric = METRICS[check_choice("metrics", name, METRICS)]
+        obstacle = metric.obstacle(image_shape, labelled=labelled, psfs=psfs)
         if obstacle:
             shape = "x".join(map(str, image_shape))
             raise ArgumentError("metrics", name, f"left out for these images of {shape}: {obstacle}")
@@ -136,7 +155,7 @@ def measure(
     """Each metric's values by name, (B,) each, on the images' device; what several metrics share is computed once.
 
     Args:
-        metrics: as `choose` gives them.
+        metrics: of images, as `choose` gives them.
         images: (B, C, H, W), the images to judge, restored or blurred.
         sharp: (B, C, H, W), the truth.
         labels: (B,), the digits that they show, where `legibility` is among the metrics.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deblur.errors import ArgumentError, check_integer
 from deblur.models.estimates import Estimates
+from deblur.models.fourier import power, solve_psf, transfer_function, window
 
 
 class BlindDeconvolver(nn.Module):
@@ -124,27 +125,16 @@ class _Stage(nn.Module):
         # Room for what moves out of the image, so that circular convolution is linear there: (B, C, *size).
         size = tuple(max(n, self.half) + self.half + -n % 4 for n in (height, width))
         fx, fy = torch.fft.rfft2(x, s=size), torch.fft.rfft2(y, s=size)
-        power = _power(fx).sum(1, keepdim=True)
-        ridge = power.mean((-2, -1), keepdim=True) * self.log_ridge.exp().view(1, -1, 1, 1) + 1e-6
-        rough = torch.fft.irfft2((fx.conj() * fy).sum(1, keepdim=True) / (power + ridge), s=size)
-        rough = self._window(rough)
+        rough = window(solve_psf(fx, fy, self.log_ridge.exp(), size), 2 * self.half)
         psf = self.cleaner(rough if before is None else torch.cat([rough, before], dim=1))  # (B, 1, K, K)
-        fk = torch.fft.rfft2(self._unwindow(psf, size))
+        fk = transfer_function(psf, size)
         reblurred = torch.fft.irfft2(fk * fx, s=size)
         misfit = y - reblurred[..., :height, :width]
         whole = reblurred + F.pad(misfit, (0, size[1] - width, 0, size[0] - height))  # y, and beyond it k * x
-        filters = fk.conj() / (_power(fk) + self.log_noise.exp().view(1, -1, 1, 1))  # (B, filters, ...)
+        filters = fk.conj() / (power(fk) + self.log_noise.exp().view(1, -1, 1, 1))  # (B, filters, ...)
         sharp = torch.fft.irfft2(filters.unsqueeze(2) * torch.fft.rfft2(whole).unsqueeze(1), s=size)
         sharp = sharp[..., :height, :width].flatten(1, 2)
         return x + self.restore(torch.cat([x, y, sharp, misfit], dim=1)), psf
-
-    def _window(self, rough: Tensor) -> Tensor:
-        """The window around the origin, which lies in the corner of the Fourier transform's grid."""
-        return rough.roll((self.half, self.half), (-2, -1))[..., : 2 * self.half, : 2 * self.half]
-
-    def _unwindow(self, psf: Tensor, size: tuple[int, int]) -> Tensor:
-        padded = F.pad(psf, (0, size[1] - 2 * self.half, 0, size[0] - 2 * self.half))
-        return padded.roll((-self.half, -self.half), (-2, -1))
 
 
 class _PSFCleaner(nn.Module):
@@ -206,7 +196,3 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
-
-
-def _power(spectrum: Tensor) -> Tensor:
-    return spectrum.real.square() + spectrum.imag.square()

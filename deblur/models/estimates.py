@@ -1,10 +1,10 @@
-"""What a blind network finds out on its way to the restored image."""
+"""What a network finds out on its way to the restored image."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Estimates(NamedTuple):
@@ -17,3 +17,28 @@ class Estimates(NamedTuple):
 
     images: list[Tensor]
     psfs: list[Tensor]
+
+
+class Restored(NamedTuple):
+    """Restored images, (B, C, H, W), and the PSFs that the network found, (B, 1, K, K); None if it looks for none."""
+
+    images: Tensor
+    psf: Tensor | None
+
+
+def takes_psf(network: nn.Module) -> bool:
+    """Whether the network is given the PSFs beside the blurred images."""
+    return getattr(network, "takes_psf", False)
+
+
+def estimates_psf(network: nn.Module) -> bool:
+    """Whether the network finds PSFs itself."""
+    return hasattr(network, "estimates")
+
+
+def restore(network: nn.Module, *given: Tensor) -> Restored:
+    """What the network makes of the blurred images (and their PSFs, if it takes such), with its last PSF of each."""
+    if not estimates_psf(network):
+        return Restored(network(*given), None)
+    estimates = network.estimates(*given)
+    return Restored(estimates.images[-1], estimates.psfs[-1] if estimates.psfs else None)

@@ -12,17 +12,18 @@ from rich.progress import Progress
 from torch import Tensor
 
 from deblur.cli import make_console
+from deblur.data.kernel_file import KernelFile
 from deblur.data.photographs import SUFFIXES
 from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_path, nearest, shown
 from deblur.restoration.picture import Picture
 from deblur.restoration.tiles import restore_in_tiles
-from deblur.training.restorer import choose_device, load
+from deblur.training.restorer import Restorer, choose_device, load
 from deblur.training.run import run_of
 from deblur.training.settings import section
 
 log = logging.getLogger(__name__)
 
-_KEYS = ("run", "input", "output", "tile", "overlap", "batch_size", "compare", "accelerator", "allow")
+_KEYS = ("run", "input", "output", "psf", "tile", "overlap", "batch_size", "compare", "accelerator", "allow")
 
 
 def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
@@ -54,10 +55,19 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         check_path("run", settings["run"], "a run")
     network = load(settings["run"], allow=settings["allow"]).to(device)
     channels = run_of(settings["run"], "run").channels
+    psf = _psf(settings["psf"], network)
+
+    def on_tiles(tiles: Tensor) -> Tensor:
+        return network(tiles) if psf is None else network(tiles, psf.to(device).expand(len(tiles), -1, -1, -1))
 
     def through(image: Tensor) -> Tensor:
+        if psf is not None and psf.shape[-1] > min(tile, *image.shape[-2:]):
+            side = psf.shape[-1]
+            raise UsageError(
+                f"psf={settings['psf']}: its {side}x{side} pixels are more than those of a tile or picture"
+            )
         with torch.inference_mode():
-            return restore_in_tiles(network, image.to(device), tile=tile, overlap=overlap, batch_size=batch_size)
+            return restore_in_tiles(on_tiles, image.to(device), tile=tile, overlap=overlap, batch_size=batch_size)
 
     failed = []
     with Progress(console=make_console(), transient=True) as progress:
@@ -75,6 +85,29 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     for line in failed:
         log.error("%s", line)
     return int(bool(failed))
+
+
+def _psf(path: Any, network: Restorer) -> Tensor | None:
+    """The PSF in a file, (1, 1, K, K), for a network that takes one, its mean position moved to the central pixel.
+
+    Raises:
+        UsageError: it is missing, of no use to the network, or cannot be read.
+    """
+    if not network.takes_psf:
+        if path is not None:
+            raise UsageError(f"psf={path}: this run sees the blurred picture alone; leave psf out")
+        return None
+    if path is None:
+        raise UsageError(
+            "psf=null: must be a file with the PSF (.npy, .npz or a picture): this run is of task=nonblind"
+        )
+    try:
+        psfs = KernelFile(path).psfs
+    except ArgumentError as error:
+        raise UsageError(f"psf={path}: must be {error.allowed}") from None
+    if len(psfs) != 1:
+        raise UsageError(f"psf={path}: must be one PSF, these are {len(psfs)}")
+    return psfs
 
 
 def _files(source: Path) -> list[Path]:

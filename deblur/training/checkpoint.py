@@ -16,7 +16,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from deblur.errors import UsageError, check_choice, check_number
-from deblur.metrics import NAMES
+from deblur.metrics import NAMES, PSF_CORRELATION
 
 _DDP_CHECK_EVERY = 50  # batches between agreements of several processes on whether it is time to save
 
@@ -80,7 +80,8 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(self, monitor: str = "val/psnr", every_minutes: float = 10.0) -> None:
-        self.monitor = check_choice("monitor", monitor, [f"val/{name}" for name in NAMES] + ["train/loss"])
+        known = [*(f"val/{name}" for name in (*NAMES, PSF_CORRELATION)), "train/loss"]
+        self.monitor = check_choice("monitor", monitor, known)
         self.every_seconds = 60 * check_number("every_minutes", every_minutes, low=0.0)
         self.best_score: float | None = None
         self.best_epoch: int | None = None

@@ -14,8 +14,11 @@ from deblur.blur.psf import crop_psf
 from deblur.build import build, constructor_parameters, find_class
 from deblur.data.pairs import Pairs
 from deblur.errors import ArgumentError, UsageError, check_flag, check_number
-from deblur.metrics import RestorationMetrics
+from deblur.metrics import RestorationMetrics, psf_correlation
+from deblur.models.estimates import Restored, estimates_psf, restore, takes_psf
 from deblur.seeding import seed_of
+from deblur.tasks.kernel import KernelNetwork
+from deblur.training.network import build_network
 
 
 class Diverged(Exception):
@@ -31,10 +34,12 @@ class DeblurModule(LightningModule):
     Args:
         model, loss, optimizer, scheduler: configs, each a mapping with a `_target_` and its arguments. The optimiser's
             lacks the parameters, the scheduler is a function from progress in [0, 1] to the factor of the rate.
+        task: config of what the network is given and asked for; None: it sees the blurred image alone.
         seed: of the network's own randomness in training (dropout).
         intermediate_weight: how much the loss of the images counts that the network makes on its way to the last one,
-            for networks with `estimates`.
-        psf_weight: how much the squared error of the network's PSFs counts, summed over pixels, for the same.
+            for models with `estimates`.
+        psf_weight: how much the squared error of the network's PSFs counts, summed over pixels, for the same and for
+            those with a head for the PSF.
         channels_last: keep the network's tensors with the channels innermost; the same results, faster convolutions.
         compile: train with the network compiled by `torch.compile`; the same results to rounding. It needs a C++
             compiler on the CPU, and its first steps take a minute; later runs find the result in torch's cache.
@@ -49,6 +54,7 @@ class DeblurModule(LightningModule):
         loss: Mapping[str, Any],
         optimizer: Mapping[str, Any],
         scheduler: Mapping[str, Any],
+        task: Mapping[str, Any] | None = None,
         seed: int = 0,
         intermediate_weight: float = 0.0,
         psf_weight: float = 0.0,
@@ -57,25 +63,34 @@ class DeblurModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.network = build(model, "model")
-        if not isinstance(self.network, torch.nn.Module):
-            raise UsageError(f"model._target_={model['_target_']}: must be an nn.Module")
-        for key, weight in (("intermediate_weight", intermediate_weight), ("psf_weight", psf_weight)):
-            if check_number(key, weight, low=0.0) and not hasattr(self.network, "estimates"):
-                raise ArgumentError(key, weight, f"0: {type(self.network).__name__} makes nothing but the last image")
+        self.network, inner = build_network(model, task)
+        finds, headed = self.network is inner and estimates_psf(inner), isinstance(self.network, KernelNetwork)
+        for key, weight, trains in (
+            ("intermediate_weight", intermediate_weight, finds),
+            ("psf_weight", psf_weight, finds or headed),
+        ):
+            if check_number(key, weight, low=0.0) and not trains:
+                raise ArgumentError(key, weight, f"0: {type(inner).__name__} makes nothing but the last image")
+        if headed and not psf_weight:
+            raise ArgumentError("psf_weight", psf_weight, "> 0: nothing else trains the head for the PSF")
+        self.takes_psf = takes_psf(self.network)
         self.loss = build(loss, "loss")
         self.schedule = build(scheduler, "scheduler")
         if check_flag("channels_last", channels_last):
             self.network.to(memory_format=torch.channels_last)
-        self._compiled: Callable[[Tensor], Any] | None = None
-        self.metrics = RestorationMetrics()
+        self._compiled: Callable[..., Any] | None = None
+        self.metrics = RestorationMetrics(psf=estimates_psf(self.network))
         self.loss_sum = 0.0  # of the epoch so far, and over how many batches: saved, so that a resumed run shows it all
         self.loss_count = 0
         self._configure_optimizer({})  # refuses wrong settings now rather than when training starts
 
-    def forward(self, blurred: Tensor) -> Tensor:
-        """The restored images, (B, C, H, W), not clamped."""
-        return self.network(self._prepared(blurred))
+    def forward(self, blurred: Tensor, psf: Tensor | None = None) -> Tensor:
+        """The restored images, (B, C, H, W), not clamped; a network that takes PSFs needs them, (B, 1, K, K)."""
+        return self.network(*self._given(blurred, psf))
+
+    def _given(self, blurred: Tensor, psf: Tensor | None) -> tuple[Tensor, ...]:
+        prepared = self._prepared(blurred)
+        return (prepared, psf.to(prepared.device)) if self.takes_psf else (prepared,)
 
     def _prepared(self, blurred: Tensor) -> Tensor:
         if not torch.is_autocast_enabled(blurred.device.type):
@@ -98,10 +113,10 @@ class DeblurModule(LightningModule):
 
     def _training_loss(self, batch: Pairs) -> Tensor:
         """The loss of the last image, and what the weights say of what came before it."""
-        run, blurred = self._trained(), self._prepared(batch.blurred)
+        given = self._given(batch.blurred, self._psf(batch))
         if not self._wants_estimates:
-            return self.loss(run(blurred), batch.sharp)
-        estimates = run(blurred)
+            return self.loss(self._trained()(*given), batch.sharp)
+        estimates = self._trained()(*given)
         *before, last = [self.loss(image, batch.sharp) for image in estimates.images]
         loss = last + self.hparams.intermediate_weight * sum(before)
         if self.hparams.psf_weight:
@@ -114,13 +129,17 @@ class DeblurModule(LightningModule):
     def _wants_estimates(self) -> bool:
         return bool(self.hparams.intermediate_weight or self.hparams.psf_weight)
 
-    def _trained(self) -> Callable[[Tensor], Any]:
+    def _trained(self) -> Callable[..., Any]:
         """What training calls: the network or its estimates, compiled where that is asked for."""
         if not self.hparams.compile:
             return self.network.estimates if self._wants_estimates else self.network
         if self._compiled is None:  # only now: copies of the module, as for the averaged weights, are made before
             self._compiled = torch.compile(self.network.estimates if self._wants_estimates else self.network.forward)
         return self._compiled
+
+    def _psf(self, batch: Pairs) -> Tensor | None:
+        """The true PSFs, if the network takes such."""
+        return batch.motion.psf if self.takes_psf else None
 
     def check_loss(self) -> None:
         """Stops the training if any loss of this epoch was not finite (on a GPU this waits for its work to end).
@@ -151,10 +170,10 @@ class DeblurModule(LightningModule):
         self.check_loss()
         self.log("train/loss", float(self.loss_sum) / max(self.loss_count, 1), sync_dist=True)
 
-    def validation_step(self, batch: Pairs, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Pairs, batch_idx: int) -> Restored:
         return self._evaluate(batch)
 
-    def test_step(self, batch: Pairs, batch_idx: int) -> Tensor:
+    def test_step(self, batch: Pairs, batch_idx: int) -> Restored:
         return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -193,9 +212,12 @@ class DeblurModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.loss_sum, self.loss_count = checkpoint.get("epoch_loss", (0.0, 0))
 
-    def _evaluate(self, batch: Pairs) -> Tensor:
-        restored = self(batch.blurred)
-        self.metrics.update(restored, batch.blurred, batch.sharp)
+    def _evaluate(self, batch: Pairs) -> Restored:
+        restored = restore(self.network, *self._given(batch.blurred, self._psf(batch)))
+        found, motion = restored.psf, batch.motion
+        known = found is not None and motion is not None
+        correlation = psf_correlation(found, motion.psf.to(found.device)) if known else None
+        self.metrics.update(restored.images, batch.blurred, batch.sharp, correlation)
         return restored
 
     def _log_metrics(self, split: str) -> None:
@@ -210,4 +232,5 @@ class DeblurModule(LightningModule):
             raise UsageError(f"optimizer._target_={config['_target_']}: must be a torch.optim.Optimizer")
         if "lr" not in config and constructor_parameters(cls)["lr"].default is None:
             raise ArgumentError("lr", None, "a number")
-        return build(config, "optimizer", params=list(self.network.parameters()))
+        learned = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return build(config, "optimizer", params=learned)

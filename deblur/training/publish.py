@@ -68,6 +68,8 @@ def _write(run: Run, folder: Path, half: bool) -> None:
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without the places of the machine that the run was made on."""
     portable = {**config, "output_root": "outputs", "resume": None, "init": None if config["init"] is None else "<run>"}
+    if (config.get("task") or {}).get("estimator") is not None:
+        portable["task"] = {**config["task"], "estimator": "<run>"}
     if config["data"].get("root") is not None:
         portable["data"] = {**config["data"], "root": "data" if "source" in config["data"] else "<folder>"}
     return portable

@@ -38,6 +38,8 @@ def print_results(console: Console, run: Run, results: Mapping[str, Any], data: 
     for name, unit, digits in (("psnr", "PSNR, dB", 2), ("ssim", "SSIM", 4), ("mse", "MSE", 6)):
         restored, blurred = metrics[f"test/{name}"], metrics[f"test/{name}_blurred"]
         cells.append([unit, f"{blurred:.{digits}f}", f"{restored:.{digits}f}", f"{restored - blurred:+.{digits}f}"])
+    if "test/psf_correlation" in metrics:
+        cells.append(["PSF correlation", "", f"{metrics['test/psf_correlation']:.4f}", ""])
     print_table(console, cells, words=("",))
     speed = results.get("images_per_second")
     console.print(
@@ -53,5 +55,7 @@ def print_results(console: Console, run: Run, results: Mapping[str, Any], data: 
 def draw_figures(run: Run, panels: Panels, name: str) -> None:
     """Write the run's figures of restored test images and of the training."""
     if panels.tested is not None:
-        draw_restorations(run.figures / "restorations.png", *panels.tested, title=f"{name}: first test images")
+        pairs, restored = panels.tested
+        title = f"{name}: first test images"
+        draw_restorations(run.figures / "restorations.png", pairs, restored.images, title, restored.psf)
     draw_curves(run.figures / "curves.png", read_history(run.path), title=f"{name}: training")

@@ -27,6 +27,7 @@ TOP_LEVEL = (
     "blur",
     "data",
     "model",
+    "task",
     "module",
     "loss",
     "optimizer",
@@ -85,7 +86,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{key}={shown(value)}: no such key{nearest(key, TOP_LEVEL)}; there are " + ", ".join(TOP_LEVEL)
             )
-    for name in ("blur", "data", "model", "module", "loss", "optimizer", "scheduler", "trainer", *_SECTIONS):
+    for name in ("blur", "data", "model", "task", "module", "loss", "optimizer", "scheduler", "trainer", *_SECTIONS):
+        if name == "task" and settings.get(name) is None:
+            continue  # blind
         if not isinstance(settings.get(name), Mapping):
             raise UsageError(
                 f"{name}={shown(settings.get(name))}: must be a section, or one of the options in configs/{name}"
@@ -171,6 +174,9 @@ def differences(saved: Mapping[str, Any], composed: Mapping[str, Any]) -> list[s
     }
     if theirs.get("data.source") == "auto":
         ignored.add("data.source")
+    ignored |= {key for key in mine if key.startswith("task.estimator_network.")} | {"task.estimator_network"}
+    if theirs.get("task.psf_size") is None:
+        ignored.add("task.psf_size")
     keys = [key for key in {**mine, **theirs} if key not in ignored]
     return [f"{key}={shown(mine.get(key))}" for key in keys if mine.get(key) != theirs.get(key)]
 
@@ -207,6 +213,7 @@ def summary_of(settings: Mapping[str, Any], parameters: int, swept: Mapping[str,
         "data": settings["data"]["_target_"].rpartition(".")[2],
         "data.source": settings["data"].get("source", ""),
         "data.batch_size": settings["data"].get("batch_size"),
+        "task": (settings.get("task") or {"_target_": "Blind"})["_target_"].rpartition(".")[2],
         "loss": settings["loss"]["_target_"].rpartition(".")[2],
         "optimizer": settings["optimizer"]["_target_"].rpartition(".")[2],
         "optimizer.lr": settings["optimizer"].get("lr"),

@@ -19,11 +19,14 @@ from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from deblur.blur import Motion
 from deblur.build import EVERYTHING, build, constructor_parameters, trusting
 from deblur.cli import make_console
 from deblur.data.module import DeblurDataModule
 from deblur.errors import UsageError, check_path, shown
 from deblur.figures import draw_blur
+from deblur.metrics import PSF_CORRELATION
+from deblur.models.estimates import estimates_psf
 from deblur.seeding import seed_of
 from deblur.summary import swept_settings
 from deblur.training.checkpoint import Interrupted, RunCheckpoint, metric_mode, read_checkpoint
@@ -35,6 +38,7 @@ from deblur.training.record import begin, conclude, log_file
 from deblur.training.report import draw_figures, print_results
 from deblur.training.run import PUBLISHED, Run, folder_name, trained_checkpoint
 from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
+from deblur.training.task import complete_task, load_estimator, true_psf
 from deblur.training.trainer import check_trainer, make_trainer
 from deblur.training.trial import Pruned, TrialWatch
 from deblur.training.weights import read_weights
@@ -173,6 +177,8 @@ def _prepare(settings: Mapping[str, Any], run: Run | None) -> tuple[Plan, Path |
     resume_from = run.last if run is not None and run.last.is_file() else None
     purge_step = (0 if resume_from is None else _first_new_step(resume_from, settings)) if begun else None
     plan = make_plan(settings)
+    if resume_from is None and (plan.settings["task"] or {}).get("estimator") is not None:
+        load_estimator(plan.module, plan.settings["task"]["estimator"])
     if settings["init"] is not None and resume_from is None:
         _load_weights(plan.module, str(settings["init"]))
     return plan, resume_from, purge_step
@@ -208,28 +214,29 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
         checkpoint = RunCheckpoint(**settings["checkpoint"])
     blur = build(settings["blur"], "blur")
     data = build(settings["data"], "data", blur=blur, seed=settings["seed"])
+    settings["task"] = complete_task(settings.get("task"), blur, data, settings["allow"])
     torch.manual_seed(seed_of("weights", settings["seed"]))
-    parts = {name: settings[name] for name in ("model", "loss", "optimizer", "scheduler")}
+    parts = {name: settings[name] for name in ("model", "task", "loss", "optimizer", "scheduler")}
     with section("module"):
         module = build(settings["module"], "module", seed=settings["seed"], compile=settings["compile"], **parts)
-    if module.hparams.psf_weight and not data.knows_psf:
-        raise UsageError(
-            f"module.psf_weight={module.hparams.psf_weight:g}: must be 0: nobody knows the PSFs of real pairs"
-        )
     with section("data"):
         source, shape = data.images.source, data.image_shape
     with section("blur"):
-        blur.draw(1, shape[1:], torch.Generator().manual_seed(0))
-    _check_shape(module, shape)
+        motion = blur.draw(1, shape[1:], torch.Generator().manual_seed(0))
+    if module.takes_psf or module.hparams.psf_weight:
+        true_psf(motion, data, "task=nonblind" if module.takes_psf else "module.psf_weight")
+    if checkpoint.monitor == f"val/{PSF_CORRELATION}" and not estimates_psf(module.network):
+        raise UsageError(f"checkpoint.monitor={checkpoint.monitor}: this network estimates no PSFs; task=kernel does")
+    _check_shape(module, shape, motion)
     if "source" in constructor_parameters(type(data)):
         settings["data"] = {**settings["data"], "source": source}
     return Plan(settings, data, module, checkpoint)
 
 
-def _check_shape(module: DeblurModule, shape: tuple[int, int, int]) -> None:
+def _check_shape(module: DeblurModule, shape: tuple[int, int, int], motion: Motion) -> None:
     try:
         with torch.no_grad():
-            made = module.eval()(torch.zeros(1, *shape))
+            made = module.eval()(torch.zeros(1, *shape), motion.psf if module.takes_psf else None)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"model: {type(module.network).__name__} cannot take these images: {shown(error)}") from error
     finally:

@@ -31,7 +31,7 @@ def read_weights(file: Path) -> Weights:
     if file.name == PUBLISHED:
         config = Run(file.parent).config()
         try:
-            settings = {**{part: config[part] for part in _PARTS}, "seed": config["seed"]}
+            settings = {**{part: config[part] for part in _PARTS}, "seed": config["seed"], "task": config.get("task")}
             settings |= {key: value for key, value in config["module"].items() if key != "_target_"}
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{file.parent / 'config.yaml'}: must hold the settings of a run") from error

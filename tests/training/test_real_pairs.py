@@ -76,7 +76,7 @@ def test_an_evaluation_that_needs_their_blur_is_refused_in_one_line(door, run, t
         (["blur=shake"], ["blur: real pairs are blurred already"]),
         (["data.root=nowhere"], ["data.root=nowhere", "a folder with pairs"]),
         (["data.variant=blur_sharp"], ["data.root=pairs", "has no pairs", "blur_sharp beside"]),
-        (["model=deconvolver", "module.psf_weight=0.1"], ["module.psf_weight=0.1", "nobody knows the PSFs"]),
+        (["model=deconvolver", "module.psf_weight=0.1"], ["module.psf_weight", "nobody knows those of real pairs"]),
     ],
 )
 def test_what_is_wrong_is_one_line(door, tmp_path, arguments, said):

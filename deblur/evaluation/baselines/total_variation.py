@@ -11,7 +11,7 @@ from torch import Tensor
 from deblur.blur.psf import good_size
 from deblur.errors import check_number
 from deblur.evaluation.baselines.base import Baseline
-from deblur.evaluation.baselines.fourier import laplacian, transfer_function
+from deblur.models.fourier import laplacian, transfer_function
 
 # Penalties on the three splits and the over-relaxation: on blurred digits at noise 0, 0.01 and 0.03, of those tried,
 # the ones that brought the objective to within 1e-4 of its minimum the soonest, in 50 to 100 iterations.

@@ -11,7 +11,7 @@ from torch import Tensor
 from deblur.blur.psf import good_size
 from deblur.errors import check_number
 from deblur.evaluation.baselines.base import Baseline
-from deblur.evaluation.baselines.fourier import laplacian, transfer_function
+from deblur.models.fourier import laplacian, transfer_function
 
 
 class Wiener(Baseline):
