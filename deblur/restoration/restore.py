@@ -17,7 +17,6 @@ from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, 
 from deblur.restoration.picture import Picture
 from deblur.restoration.tiles import restore_in_tiles
 from deblur.training.restorer import choose_device, load
-from deblur.training.run import run_of
 from deblur.training.settings import section
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,6 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     with section(""):
         check_path("run", settings["run"], "a run")
     network = load(settings["run"], allow=settings["allow"]).to(device)
-    channels = int(run_of(settings["run"], "run").config()["model"].get("channels", 1))
 
     def through(image: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -64,7 +62,7 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         for file in progress.track(files, description="restoring"):
             try:
                 picture = Picture.read(file)
-                made = picture.through(through, channels)
+                made = picture.through(through, network.channels)
                 picture.write(made, goals[file])
                 if compare:
                     beside = goals[file].with_name(f"{goals[file].stem}_compare{goals[file].suffix}")

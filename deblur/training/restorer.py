@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from deblur.build import trusting
-from deblur.errors import ArgumentError, UsageError, check_choice, shown
+from deblur.errors import UsageError, check_choice, shown
 from deblur.training.module import DeblurModule
-from deblur.training.run import trained_checkpoint
+from deblur.training.run import Run, run_of, telling_version, trained_checkpoint
 from deblur.training.settings import section
 from deblur.training.weights import read_weights
 
@@ -22,11 +22,12 @@ class Restorer(nn.Module):
 
     Args:
         network: from blurred to restored images.
+        channels: of those images.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, channels: int = 1) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.channels = network, channels
         self.eval()
 
     @torch.no_grad()
@@ -54,13 +55,22 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
     """
     file = trained_checkpoint(str(run), "run")
     settings, state = read_weights(file)
-    with trusting(*allow):
+    with trusting(*allow), telling_version(_run_of(file)):
         try:
             module = DeblurModule(**settings)
             module.load_state_dict(state)
-        except (TypeError, RuntimeError, ArgumentError) as error:
+        except UsageError:
+            raise
+        except Exception as error:  # settings that others have written can be wrong in many ways
             raise UsageError(f"{file}: its weights do not fit its settings: {shown(error)}") from error
-    return Restorer(module.network)
+    return Restorer(module.network, settings["model"].get("channels", 1))
+
+
+def _run_of(file: Path) -> Run | None:
+    try:
+        return run_of(str(file), "run")
+    except UsageError:
+        return None  # a file on its own
 
 
 def choose_device(accelerator: Any) -> torch.device:
