@@ -111,3 +111,25 @@ def is_one_line(ended: Ended) -> str | None:
     if ended.code != 2 or ended.out or len(lines) != 1 or not lines[0].startswith("error: "):
         return f"exit code {ended.code}, {len(lines)} lines: {ended.err.strip()[-300:]}"
     return None
+
+
+def trained_run(folder: Path, data: Path) -> Path:
+    """A finished tiny run in the folder, with what it would be published with as well: read, it has both.
+
+    Args:
+        folder: made.
+        data: root of the digits.
+    """
+    from safetensors.torch import save_file
+
+    from deblur.training.run import PUBLISHED
+    from deblur.training.weights import read_weights
+
+    folder.mkdir(parents=True)
+    ended = call_door(folder, data, *TINY, "output_root=.")
+    if ended.code:
+        raise RuntimeError(ended.err)
+    run = only_run(folder)
+    state = read_weights(run / "checkpoints/best.ckpt").state
+    save_file({name: weight.contiguous() for name, weight in state.items()}, run / PUBLISHED)
+    return run
