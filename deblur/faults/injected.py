@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -244,14 +245,13 @@ def try_numbers(what: str, steps: range, code: int, said: str, folder: Path, dat
 
     def loss(self: DeblurModule, batch: object) -> torch.Tensor:
         made = training_loss(self, batch)
-        if self.global_step in steps and "weight" in what:
-            with torch.no_grad():
-                next(self.network.parameters()).fill_(value)
         return made * value if self.global_step in steps and "loss" in what else made
 
     def clipping(self: DeblurModule, *arguments: object, **named: object) -> None:
         if self.global_step in steps and "gradient" in what:
-            next(self.network.parameters()).grad.view(-1)[0] = value
+            next(self.network.parameters()).grad[0] = value
+        if self.global_step in steps and "weight" in what:
+            next(self.network.parameters()).data[0] = value
         clip(self, *arguments, **named)
 
     with (
@@ -272,9 +272,12 @@ def try_numbers(what: str, steps: range, code: int, said: str, folder: Path, dat
 def _flip(*names: str) -> Callable[[Path], None]:
     def damage(run: Path) -> None:
         for name in names:
-            content = bytearray((run / "checkpoints" / name).read_bytes())
-            content[len(content) // 2] ^= 4
-            (run / "checkpoints" / name).write_bytes(content)
+            file = run / "checkpoints" / name
+            with zipfile.ZipFile(file) as archive:
+                weights = next(archive.read(part) for part in archive.infolist() if part.filename.endswith("/data/0"))
+            content = bytearray(file.read_bytes())
+            content[content.find(weights) + 1] ^= 4
+            file.write_bytes(content)
 
     return damage
 
