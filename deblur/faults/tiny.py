@@ -126,7 +126,7 @@ def trained_run(folder: Path, data: Path) -> Path:
     from deblur.training.weights import read_weights
 
     folder.mkdir(parents=True)
-    # Without a schedule, whose rates depend on where it ends: what goes on from an earlier checkpoint comes to the same.
+    # Without a schedule, whose rates depend on where it ends: from an earlier checkpoint it comes to the same.
     ended = call_door(folder, data, *TINY, "scheduler=none", "output_root=.")
     if ended.code:
         raise RuntimeError(ended.err)
