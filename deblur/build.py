@@ -73,9 +73,11 @@ def find_class(config: Mapping[str, Any], path: str) -> type:
         UsageError: there is none, it cannot be imported, it is no class or it is not trusted.
     """
     target = config.get("_target_")
-    if not isinstance(target, str) or "." not in target or not all(map(str.isidentifier, target.split("."))):
+    parts = target.split(".") if isinstance(target, str) else []
+    # A name with __ is none that a user needs: importing a package's __main__ runs it.
+    if len(parts) < 2 or not all(part.isidentifier() and not part.startswith("__") for part in parts):
         raise UsageError(f"{path}._target_={shown(target)}: must be the import path of a class, like package.Class")
-    package = target.split(".")[0]
+    package = parts[0]
     trusted = _trusted.get()
     if package not in {"deblur", "torch"} | trusted and EVERYTHING not in trusted:
         raise UsageError(f"{path}._target_={target}: not trusted; allow=[{package}] lets this run name its classes")

@@ -5,22 +5,20 @@ Imports no torch: a few hundred runs are summarised in about a second.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from deblur.errors import ArgumentError, UsageError, nearest
+from deblur.errors import ArgumentError, UsageError, nearest, shown
+from deblur.stored import dump_yaml, read_yaml
 from deblur.tables import as_csv, as_markdown, print_table
-from deblur.training.run import Run, write_atomically
+from deblur.training.run import Run, folder_name, one_at_a_time, refuse_links, write_atomically
 
 METRICS = tuple(f"test/{name}" for name in ("psnr", "ssim", "mse", "psnr_gain"))
 _FILE = "sweep.yaml"
@@ -67,21 +65,28 @@ class Sweep:
         """
         folder = Path(path).expanduser()
         try:
-            content = yaml.safe_load((folder / _FILE).read_text())
-            jobs = [Job(str(job["name"]), dict(job["overrides"])) for job in content["jobs"]]
+            content = read_yaml(folder / _FILE, most_bytes=2**24)
+            jobs = [
+                Job(str(job["name"]), {key: str(value) for key, value in job["overrides"].items()})
+                for job in content["jobs"]
+            ]
+            elsewhere = next((job.name for job in jobs if folder_name(job.name) != job.name), None)
+            if elsewhere is not None:
+                raise ValueError(f"{shown(elsewhere)} is the name of no job")
             swept, command = [list(map(str, content[key])) for key in ("swept", "command")]
             metric = check_metric(content["metric"])
         except OSError:
             raise UsageError(f"{path}: is no sweep; a sweep is a folder with {_FILE}") from None
-        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"{folder / _FILE}: is damaged: {' '.join(str(error).split())}") from error
+        refuse_links(folder)
         return cls(folder, command, swept, metric, jobs)
 
     def save(self) -> None:
         """Write `sweep.yaml`."""
         jobs = [{"name": job.name, "overrides": job.overrides} for job in self.jobs]
         content = {"command": self.command, "swept": self.swept, "metric": self.metric, "jobs": jobs}
-        write_atomically(self.folder / _FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        write_atomically(self.folder / _FILE, dump_yaml(content))
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a job: its swept settings, status, metrics and error; the best first, those without metrics last."""
@@ -118,7 +123,7 @@ class Sweep:
 
     def write(self) -> None:
         """Write summary.csv, summary.md and summary.png, each whole; jobs that end at once write in turn."""
-        with _turn(self.folder):
+        with one_at_a_time(self.folder / ".summary.lock"):
             rows = self.rows()
             seeds = self.over_seeds(rows)
             write_atomically(self.folder / "summary.csv", as_csv(list(rows[0]) if rows else ["run"], rows))
@@ -245,14 +250,6 @@ def check_metric(name: Any) -> str:
     if name not in METRICS:
         raise ArgumentError("metric", name, f"one of {', '.join(METRICS)}{nearest(str(name), METRICS)}")
     return name
-
-
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Within the block, no other process summarises this sweep."""
-    with (folder / ".summary.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _text(key: str, value: Any) -> str:

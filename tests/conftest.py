@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-import struct
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["COLUMNS"] = "200"  # no table is squeezed, wherever the tests run
@@ -17,29 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from deblur.faults.tiny import TINY, Ended, only_run, write_digits, write_idx
+
+__all__ = ["TINY", "Ended", "only_run", "write_idx"]  # what other tests take from here
+
 torch.set_num_threads(1)  # what the tests compute is too small to share
 
 ROOT = Path(__file__).resolve().parent.parent
-
-# A network, data and training so small that a run takes about a second.
-TINY = (
-    "model=cnn",
-    "model.width=8",
-    "model.depth=2",
-    "data.batch_size=32",
-    "data.val_size=40",
-    "trainer=cpu",
-    "trainer.max_epochs=2",
-    "trainer.enable_progress_bar=false",
-    "blur.length=5",
-)
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write an IDX file of unsigned bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
 @functools.cache
@@ -53,26 +35,7 @@ def mnist_data() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with MNIST and FashionMNIST of 200 training and 61 test images: bright bars on black."""
-    root = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    for name in ("MNIST", "FashionMNIST"):
-        for part, count in (("train", 200), ("t10k", 61)):
-            images = np.zeros((count, 28, 28), np.uint8)
-            for image in images:
-                y, x = random.integers(5, 14, 2)
-                height, width = random.integers(2, 9, 2)
-                image[y : y + height, x : x + width] = random.integers(128, 256)
-            write_idx(root / name / "raw" / f"{part}-images-idx3-ubyte", images)
-    return root
-
-
-@dataclass
-class Ended:
-    """How a door ended: exit code, and what it printed."""
-
-    code: int
-    out: str
-    err: str
+    return write_digits(tmp_path_factory.mktemp("data"), ("MNIST", "FashionMNIST"))
 
 
 @pytest.fixture
@@ -98,11 +61,6 @@ def door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_root: Path, capfd
 def shell_environment(tiny_root: Path) -> dict[str, str]:
     """Environment for a door in a process of its own."""
     return {**os.environ, "DEBLUR_DATA": str(tiny_root), "OMP_NUM_THREADS": "1"}
-
-
-def only_run(root: Path) -> Path:
-    (run,) = [path.parent for path in root.rglob("results.json")]
-    return run
 
 
 def results(run: Path) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from deblur.blur import Camera, Kernels, Motion
+from deblur.data.photographs import FORMATS
 from deblur.errors import ArgumentError, check_path
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 _MOST_PIXELS = 1024  # of a PSF's side
+_MOST_BYTES = 2**28  # of all PSFs: what is asked for by a hostile header, or a small file that unpacks to much
 
 
 class KernelFile(Kernels):
@@ -42,14 +45,14 @@ class KernelFile(Kernels):
         self.path = path
         file = check_path("path", path, "a .npy file, a picture or a folder of pictures with PSFs")
         try:
-            psfs = _read(file)
+            psfs = _stacked(_read(file))
         except Exception as error:  # numpy, zipfile and Pillow raise many kinds for damaged files
             reason = getattr(error, "strerror", None) or error
             raise ArgumentError(
                 "path", path, f"a .npy file, a picture or a folder of them with PSFs: {reason}"
             ) from None
         try:
-            super().__init__(_stacked(psfs), registration=registration, padding=padding, noise=noise, camera=camera)
+            super().__init__(psfs, registration=registration, padding=padding, noise=noise, camera=camera)
         except ArgumentError as error:
             if error.name != "psfs":
                 raise
@@ -72,20 +75,30 @@ def _read(path: Path) -> list[np.ndarray]:
         return [_read_picture(file) for file in files]
     if path.suffix.lower() in _PICTURES:
         return [_read_picture(path)]
-    loaded = np.load(path, allow_pickle=False)
-    arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
     psfs = []
-    for array in arrays:
-        if not isinstance(array, np.ndarray):
-            raise ValueError("a member of the archive is no array")
+    for array in _arrays(path):
         if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
             raise ValueError(f"an array of shape {array.shape} and type {array.dtype} is no PSF")
         psfs.extend(array[None] if array.ndim == 2 else array)
     return psfs
 
 
+def _arrays(path: Path) -> list[np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        return [np.load(path, mmap_mode="r", allow_pickle=False)]  # a map is never larger than its file
+    with zipfile.ZipFile(path) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+        if size > _MOST_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes, more than the {_MOST_BYTES} that are read")
+    with np.load(path, allow_pickle=False) as loaded:
+        arrays = [loaded[name] for name in loaded.files]
+    if not all(isinstance(array, np.ndarray) for array in arrays):
+        raise ValueError("a member of the archive is no array")
+    return arrays
+
+
 def _read_picture(file: Path) -> np.ndarray:
-    with Image.open(file) as picture:
+    with Image.open(file, formats=FORMATS) as picture:
         if max(picture.size) > _MOST_PIXELS:
             raise ValueError(f"{file.name} is larger than {_MOST_PIXELS} pixels")
         return np.asarray(picture.convert("F"))
@@ -93,6 +106,8 @@ def _read_picture(file: Path) -> np.ndarray:
 
 def _stacked(psfs: list[np.ndarray]) -> Tensor:
     side = max((max(psf.shape) for psf in psfs), default=0) | 1
+    if side > _MOST_PIXELS | 1 or len(psfs) * side**2 * 8 > _MOST_BYTES:
+        raise ValueError(f"{len(psfs)} PSFs of up to {side}x{side} pixels are too many, or too large")
     stacked = torch.zeros(len(psfs), side, side, dtype=torch.float64)
     for target, psf in zip(stacked, psfs, strict=True):
         top, left = ((side - n) // 2 for n in psf.shape)

@@ -109,15 +109,24 @@ class DeblurDataModule(LightningDataModule):
         return EvaluationPairs(images, self.blur, eval_seed=self.eval_seed, split=split, margin=self.margin)
 
     def train_dataloader(self) -> TrainingLoader:
-        rank, world_size = self._place()
-        loader = self._training_loader(
-            self.images.train, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size
-        )
-        self._training = self._training_pairs(rank, loader.batch_size)
+        loader, self._training = self._of_training(*self._place())
         self._loader = loader
         if self._resume_at is not None:
             loader.load_state_dict(self._resume_at)
         return loader
+
+    def training_batch(self, number: int, rank: int = 0, world_size: int = 1) -> Pairs:
+        """The pairs of a training batch, as they were trained on: to look at one that a message names.
+
+        Args:
+            number: of the batch since the start of the training.
+            rank, world_size: which process of how many it was of.
+        """
+        loader, pairs = self._of_training(rank, world_size)
+        epoch, position = divmod(number, len(loader))
+        loader.set_epoch(epoch)
+        loader.load_state_dict({"epoch": epoch, "position": position, "batches": len(loader)})
+        return pairs(*next(iter(loader)))
 
     def val_dataloader(self) -> EvaluationLoader:
         return self._evaluation_loader("val")
@@ -152,6 +161,12 @@ class DeblurDataModule(LightningDataModule):
     def _training_pairs(self, rank: int, batch_size: int) -> Callable[[Tensor, int], Pairs]:
         """What makes the pairs of a training batch, from its images and its number."""
         return TrainingPairs(self.blur, seed=self.seed, rank=rank, batch_size=batch_size, margin=self.margin)
+
+    def _of_training(self, rank: int, world_size: int) -> tuple[TrainingLoader, Callable[[Tensor, int], Pairs]]:
+        loader = self._training_loader(
+            self.images.train, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size
+        )
+        return loader, self._training_pairs(rank, loader.batch_size)
 
     def _evaluation_loader(self, split: str) -> EvaluationLoader:
         rank, world_size = self._place()

@@ -21,6 +21,7 @@ from deblur.seeding import generator
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP")  # no others by other names: Pillow starts programs for some
 SPLITS = ("train", "val", "test")
 _SHARE = 0.1  # of the photographs, for each of validation and test where the folder has no such subfolder
 
@@ -44,14 +45,14 @@ def read_photograph(file: Path, channels: int) -> Tensor:
         UsageError: it is no picture, or damaged.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             picture = ImageOps.exif_transpose(image)
             if picture.mode.startswith(("I", "F")):  # 16 bits, or more, of grey
                 values = np.asarray(picture, dtype=np.float64)
                 values = values / 257 if picture.mode.startswith("I") else values
                 picture = Image.fromarray(np.nan_to_num(values).round().clip(0, 255).astype(np.uint8))
             pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds for damaged files
         raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
     return torch.from_numpy(pixels).reshape(*pixels.shape[:2], channels).permute(2, 0, 1).contiguous()
 
@@ -253,9 +254,9 @@ def sides_of(file: Path) -> tuple[int, int]:
         UsageError: it is no picture.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds for damaged files
         raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
 
 

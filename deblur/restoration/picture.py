@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from deblur.data.photographs import FORMATS
 from deblur.errors import UsageError, shown
 
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -43,7 +44,7 @@ class Picture:
             UsageError: it is no picture, damaged, or moves.
         """
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 if getattr(image, "n_frames", 1) > 1:
                     raise UsageError(f"{file}: has {image.n_frames} pictures; only files with one are restored")
                 about = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
@@ -56,7 +57,9 @@ class Picture:
                 if image.mode == "CMYK":
                     about.pop("icc_profile", None)  # it is one of CMYK
                 whole = np.asarray(image.convert("RGBA" if clear else "L" if grey else "RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UsageError:
+            raise
+        except Exception as error:  # Pillow raises many kinds for damaged files
             raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
         whole = whole if whole.ndim == 3 else whole[..., None]
         colours = whole[..., : 1 if grey else 3].astype(np.float32) / 255

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,8 +22,9 @@ from deblur.errors import (
     shown,
 )
 from deblur.search.space import Entry, read_space
+from deblur.stored import dump_yaml, read_yaml
 from deblur.training.checkpoint import metric_mode
-from deblur.training.run import folder_name, write_atomically
+from deblur.training.run import folder_name, refuse_links, write_atomically
 from deblur.training.settings import differences, section
 from deblur.training.train import make_plan, refuse_processes
 
@@ -204,7 +204,7 @@ class Search:
 
     def save(self) -> None:
         """Write `search.yaml`, by which the folder is known as this search's."""
-        write_atomically(self.folder / _FILE, yaml.safe_dump(self._description(), sort_keys=False, allow_unicode=True))
+        write_atomically(self.folder / _FILE, dump_yaml(self._description()))
 
     def check_folder(self) -> bool:
         """Whether the folder holds this search already; False if there is nothing yet.
@@ -218,15 +218,16 @@ class Search:
                 raise UsageError(f"search.name={self.name}: {self.folder} is no search; take another search.name")
             return False
         try:
-            there = yaml.safe_load(file.read_text())
+            there = read_yaml(file)
             gone, new = _differ(there, self._description())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{file}: is damaged: {' '.join(str(error).split())}") from error
         if gone or new:
             raise UsageError(
                 f"search.name={self.name}: {self.folder} holds another search; there: {' '.join(gone) or 'less'}; "
                 f"here: {' '.join(new) or 'less'}; take another search.name"
             )
+        refuse_links(self.folder)
         return True
 
     def _description(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from deblur.errors import UsageError
 from deblur.search.plan import Search
 from deblur.search.space import Entry
 from deblur.seeding import seed_of
-from deblur.training.run import Run
+from deblur.training.run import Run, one_at_a_time
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +119,7 @@ class Study:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Within the block, no other process chooses or summarises trials of this search."""
-        with (self.search.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with one_at_a_time(self.search.folder / ".lock"):
             yield
 
     def claim(self) -> Claim | None:

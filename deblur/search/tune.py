@@ -8,14 +8,13 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deblur.cli import make_console, only_warnings_on_screen
 from deblur.errors import UsageError, shown
 from deblur.search.plan import Search, movable
-from deblur.training.checkpoint import Interrupted
+from deblur.training.checkpoint import STOPPING, Interrupted, raising_when_told
 from deblur.training.settings import differences
 from deblur.training.train import train_trial
 from deblur.training.trial import TrialWatch
@@ -43,7 +42,7 @@ def tune(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     from deblur.search.study import Study
 
     study: Study | None = None
-    with _raising_on_signals():
+    with raising_when_told(signal.SIGINT, *STOPPING):
         try:
             search = Search.of(settings, typed)
             search.check()
@@ -98,7 +97,7 @@ def _train(study: Study, claim: Claim) -> int:
     settings: dict[str, Any] | None = None
     try:
         settings = search.settings(claim.values)
-        if run.last.is_file():
+        if run.checkpoints:
             other = differences(movable(run.config()), movable(settings))
             if other:
                 raise UsageError(f"was begun with {' '.join(other)}, which the configs no longer give")
@@ -183,18 +182,3 @@ def _conclude(study: Study, code: int) -> int:
     if search.experiment_file is not None:
         print(f"train with them: python train.py experiment={search.experiment}  ({search.experiment_file})")
     return 0
-
-
-@contextmanager
-def _raising_on_signals() -> Iterator[None]:
-    """Within the block, Ctrl-C and SIGTERM end the search in good order; a training saves its checkpoint first."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

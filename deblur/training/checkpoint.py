@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +18,59 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from deblur.errors import UsageError, check_choice, check_number
+from deblur.errors import UsageError, check_choice, check_number, shown
 from deblur.metrics import NAMES, PSF_CORRELATION
+from deblur.training.integrity import check_whole
+from deblur.training.run import PREVIOUS, whole_file
+
+log = logging.getLogger(__name__)
 
 _DDP_CHECK_EVERY = 50  # batches between agreements of several processes on whether it is time to save
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint to a temporary name, flushes it to the disk and renames it."""
+    """Writes a checkpoint to a temporary name, flushes it to the disk and renames it; the last one stays beside it."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with whole_file(path) as temporary:
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+                os.fsync(file.fileno())  # the one before gives way to nothing less
+            if path.name == "last.ckpt" and path.is_file():
+                path.replace(path.with_name(PREVIOUS))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path), map_location=map_location)
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """The checkpoint's content; opening it runs no code.
+    """The checkpoint's content; opening it runs no code, and a changed bit is noticed.
 
     Raises:
         UsageError: it is not there, damaged, or holds more than plain containers and tensors.
     """
     try:
+        check_whole(path)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such checkpoint") from None
     except Exception as error:  # torch.load raises many kinds for damaged files
-        raise UsageError(f"{path}: is damaged, or no checkpoint of plain tensors ({type(error).__name__})") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        why = shown(error) if isinstance(error, OSError | ValueError) else type(error).__name__
+        raise UsageError(f"{path}: is damaged, or no checkpoint of plain tensors ({why})") from error
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UsageError(f"{path}: is no checkpoint of a run")
     return checkpoint
 
 
+# SLURM sends SIGTERM before it takes a machine away, and what --signal names (often SIGUSR1) before the time is up.
+STOPPING = (signal.SIGTERM, signal.SIGUSR1)
+
+
 class Interrupted(Exception):
-    """The training was told to stop by a signal; its checkpoint is saved."""
+    """The training was told to stop by a signal; its checkpoint is saved, if there was anything to save."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")
@@ -69,7 +81,8 @@ class RunCheckpoint(Checkpoint):
     """Keeps `best.ckpt`, by a validation metric, and `last.ckpt`, after every epoch and every so many minutes.
 
     Both are saved between two training steps, where exponential averages and weights are not exchanged, so that
-    training can go on exactly from either. SIGTERM and Ctrl-C save and stop; a second one stops at once.
+    training can go on exactly from either. Ctrl-C and the signals of `STOPPING` save and stop; a second one stops at
+    once.
 
     Args:
         monitor: metric that chooses the best checkpoint; the higher the better, but for losses and errors.
@@ -100,8 +113,9 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = time.monotonic()
+        self._forget_damaged_best()
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *STOPPING):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -157,6 +171,17 @@ class RunCheckpoint(Checkpoint):
             signal.signal(number, handler)
         self._handlers.clear()
 
+    def _forget_damaged_best(self) -> None:
+        """A resumed run whose best checkpoint was damaged meanwhile chooses among those that still come."""
+        if self.best_score is None:
+            return
+        best = self.folder / "best.ckpt"
+        try:
+            check_whole(best)
+        except (OSError, ValueError) as error:
+            log.warning("%s: is damaged (%s); the best checkpoint from here on takes its place", best, shown(error))
+            self.best_score = self.best_epoch = None
+
     def _is_better(self, score: float) -> bool:
         if not math.isfinite(score):
             return False
@@ -168,6 +193,24 @@ class RunCheckpoint(Checkpoint):
         trainer.lightning_module.check_weights()
         trainer.save_checkpoint(self.folder / name)
         self._saved_at = time.monotonic()
+
+
+@contextmanager
+def raising_when_told(*signals: int) -> Iterator[None]:
+    """Within the block, in the main thread, each of these signals raises `Interrupted`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def metric_mode(name: str) -> str:

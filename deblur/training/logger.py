@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import hparams
 
+from deblur.errors import UsageError, shown
 from deblur.metrics import NAMES
+from deblur.stored import read_json
 
 HISTORY = "history.json"  # of a published run, which has no events: name -> [[step, value], ...]
 
@@ -87,10 +88,18 @@ def _mark_differing(columns: Summary, swept: Collection[str]) -> None:
 
 
 def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """All scalars of a run as (step, value) pairs by name, without what a resumed run replaced."""
+    """All scalars of a run as (step, value) pairs by name, without what a resumed run replaced.
+
+    Raises:
+        UsageError: the history of a published run is damaged.
+    """
     published = folder / HISTORY
     if published.is_file():
-        return {name: [tuple(point) for point in line] for name, line in json.loads(published.read_text()).items()}
+        try:
+            lines = read_json(published, most_bytes=2**26)
+            return {name: [(int(step), float(value)) for step, value in line] for name, line in lines.items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UsageError(f"{published}: is damaged: {shown(error)}") from error
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "tensors": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,16 +14,15 @@ from torch import Tensor
 from deblur.blur.psf import crop_psf
 from deblur.build import build, constructor_parameters, find_class
 from deblur.data.pairs import Pairs
-from deblur.errors import ArgumentError, UsageError, check_flag, check_number
+from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_number
 from deblur.metrics import RestorationMetrics, psf_correlation
 from deblur.models.estimates import Restored, estimates_psf, restore, takes_psf
 from deblur.seeding import seed_of
 from deblur.tasks.kernel import KernelNetwork
+from deblur.training.guard import Diverged, FiniteGuard, Place
 from deblur.training.network import build_network
 
-
-class Diverged(Exception):
-    """The loss is no longer a number."""
+log = logging.getLogger(__name__)
 
 
 class DeblurModule(LightningModule):
@@ -40,6 +40,8 @@ class DeblurModule(LightningModule):
             for models with `estimates`.
         psf_weight: how much the squared error of the network's PSFs counts, summed over pixels, for the same and for
             those with a head for the PSF.
+        nan_patience: steps in a row whose loss or gradients are not finite, and which are skipped, that are borne; one
+            more stops the training.
         channels_last: keep the network's tensors with the channels innermost; the same results, faster convolutions.
         compile: train with the network compiled by `torch.compile`; the same results to rounding. It needs a C++
             compiler on the CPU, and its first steps take a minute; later runs find the result in torch's cache.
@@ -58,6 +60,7 @@ class DeblurModule(LightningModule):
         seed: int = 0,
         intermediate_weight: float = 0.0,
         psf_weight: float = 0.0,
+        nan_patience: int = 3,
         channels_last: bool = True,
         compile: bool = False,
     ) -> None:
@@ -79,6 +82,9 @@ class DeblurModule(LightningModule):
         if check_flag("channels_last", channels_last):
             self.network.to(memory_format=torch.channels_last)
         self._compiled: Callable[..., Any] | None = None
+        check_integer("nan_patience", nan_patience, low=0)
+        self.guard = FiniteGuard()
+        self._told = 0  # of the steps skipped in a row
         self.metrics = RestorationMetrics(psf=estimates_psf(self.network))
         self.loss_sum = 0.0  # of the epoch so far, and over how many batches: saved, so that a resumed run shows it all
         self.loss_count = 0
@@ -105,10 +111,11 @@ class DeblurModule(LightningModule):
 
     def training_step(self, batch: Pairs, batch_idx: int) -> Tensor:
         loss = self._training_loss(batch)
-        self.loss_sum += loss.detach()
-        self.loss_count += 1
-        if loss.device.type == "cpu" and self.trainer.world_size == 1:
-            self.check_loss()
+        finite = loss.detach().isfinite()
+        self.loss_sum += torch.where(finite, loss.detach(), 0.0)
+        self.loss_count += finite
+        if self.trainer.world_size == 1:  # else all processes would have to agree; their gradients are the same
+            self.guard.see_loss(loss)
         return loss
 
     def _training_loss(self, batch: Pairs) -> Tensor:
@@ -141,17 +148,19 @@ class DeblurModule(LightningModule):
         """The true PSFs, if the network takes such."""
         return batch.motion.psf if self.takes_psf else None
 
-    def check_loss(self) -> None:
-        """Stops the training if any loss of this epoch was not finite (on a GPU this waits for its work to end).
+    def check_steps(self) -> None:
+        """Stops the training if too many steps in a row were skipped (on a GPU this waits for its work to end).
 
         Raises:
-            Diverged: it was not.
+            Diverged: they were.
         """
-        if self.loss_count and not math.isfinite(float(self.loss_sum)):
-            raise Diverged(
-                f"the loss is no longer a number (epoch {self.current_epoch}, step {self.global_step}); "
-                f"lower optimizer.lr ({self.hparams.optimizer['lr']}) or set trainer.gradient_clip_val"
-            )
+        skipped, begin = self.guard.look()
+        where = f"step {begin.step}, training batch {begin.batch} of seed {self.hparams.seed}"
+        if skipped > self.hparams.nan_patience:
+            raise Diverged(f"the loss or its gradients are no longer numbers ({where}); {self._advice}")
+        if skipped > self._told:
+            log.warning("the loss or its gradients are not finite: %s is skipped", where)
+        self._told = skipped
 
     def check_weights(self) -> None:
         """Stops the training if any weight is not finite: no checkpoint must hold such. The same on every process.
@@ -159,16 +168,19 @@ class DeblurModule(LightningModule):
         Raises:
             Diverged: one is not.
         """
-        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
-            raise Diverged(
-                f"the weights are no longer numbers (epoch {self.current_epoch}, step {self.global_step}); "
-                f"lower optimizer.lr ({self.hparams.optimizer['lr']}) or set trainer.gradient_clip_val"
-            )
+        kept = self.network.state_dict().values()
+        if not all(bool(tensor.isfinite().all()) for tensor in kept if tensor.is_floating_point()):
+            where = f"epoch {self.current_epoch}, step {self.global_step}"
+            raise Diverged(f"the weights are no longer numbers ({where}); {self._advice}")
+
+    @property
+    def _advice(self) -> str:
+        return f"lower optimizer.lr ({self.hparams.optimizer['lr']}) or set trainer.gradient_clip_val"
 
     def on_train_epoch_end(self) -> None:
+        self.check_steps()
         self.check_weights()
-        self.check_loss()
-        self.log("train/loss", float(self.loss_sum) / max(self.loss_count, 1), sync_dist=True)
+        self.log("train/loss", float(self.loss_sum) / max(int(self.loss_count), 1), sync_dist=True)
 
     def validation_step(self, batch: Pairs, batch_idx: int) -> Restored:
         return self._evaluate(batch)
@@ -201,16 +213,26 @@ class DeblurModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         # Lightning refuses to clip for fused optimisers under any mixed precision; only a scaler would be in the way.
+        parameters = list(self.network.parameters())
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in parameters if weight.grad is not None])
         if gradient_clip_val and gradient_clip_algorithm == "value":
-            torch.nn.utils.clip_grad_value_(self.network.parameters(), gradient_clip_val)
+            torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         elif gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        batch = self.current_epoch * len(self.trainer.train_dataloader) + self.trainer.fit_loop.epoch_loop.batch_idx
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self.guard.before_step(optimizer, None if scaled else norm, Place(self.global_step, batch))
+        if norm.device.type == "cpu":
+            self.check_steps()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["epoch_loss"] = (float(self.loss_sum), self.loss_count)
+        checkpoint["epoch_loss"] = (float(self.loss_sum), int(self.loss_count))
+        checkpoint["guard"] = self.guard.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.loss_sum, self.loss_count = checkpoint.get("epoch_loss", (0.0, 0))
+        if "guard" in checkpoint:
+            self.guard.load_state_dict(checkpoint["guard"])
 
     def _evaluate(self, batch: Pairs) -> Restored:
         restored = restore(self.network, *self._given(batch.blurred, self._psf(batch)))

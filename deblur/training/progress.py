@@ -51,7 +51,7 @@ class Throughput(Callback):
             return
         self._logged_step = step
         if trainer.world_size == 1:
-            pl_module.check_loss()
+            pl_module.check_steps()
         values = {"train/loss_step": loss_of(outputs, trainer), "train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         images, seconds = self.images - self._logged[0], self.seconds - self._logged[1]
         if seconds:

@@ -15,7 +15,7 @@ import torch
 
 from deblur.errors import UsageError, shown
 from deblur.training.checkpoint import Interrupted
-from deblur.training.module import Diverged
+from deblur.training.guard import Diverged
 from deblur.training.report import versions
 from deblur.training.run import Run
 from deblur.training.trial import Pruned
@@ -76,7 +76,7 @@ def conclude(
         changes["images_per_second"] = images_per_second
     if isinstance(error, Interrupted):
         changes |= {"status": "interrupted", "error": shown(error)}
-        how = f"continue with: python train.py resume={run.path}" if run.last.is_file() else "no checkpoint was saved"
+        how = f"continue with: python train.py resume={run.path}" if run.checkpoints else "no checkpoint was saved"
         log.warning("%s%s", changes["error"], "" if trial else f"; {how}")  # a trial is continued by its search
     elif isinstance(error, Pruned):
         changes["status"] = "pruned"
@@ -86,8 +86,8 @@ def conclude(
         expected = isinstance(error, Diverged | UsageError | OSError) or _is_want_of_memory(error)
         trace = "" if expected else "\n" + "".join(traceback.format_exception(error))
         log.error("failed: %s%s", changes["error"], trace)
-        if run.last.is_file():
-            log.error("the last good checkpoint is %s", run.last)
+        if run.checkpoints:
+            log.error("the last good checkpoint is %s", run.checkpoints[0])
     try:
         return run.write_results(**changes)
     except OSError as failure:

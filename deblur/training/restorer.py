@@ -13,7 +13,7 @@ from deblur.build import trusting
 from deblur.errors import ArgumentError, UsageError, check_choice, shown
 from deblur.models.estimates import Restored, estimates_psf, restore, takes_psf
 from deblur.training.module import DeblurModule
-from deblur.training.run import trained_checkpoint
+from deblur.training.run import Run, run_of, telling_version, trained_checkpoint
 from deblur.training.settings import section
 from deblur.training.weights import read_weights
 
@@ -88,13 +88,22 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
     """
     file = trained_checkpoint(str(run), "run")
     settings, state = read_weights(file)
-    with trusting(*allow):
+    with trusting(*allow), telling_version(_run_of(file)):
         try:
             module = DeblurModule(**settings)
             module.load_state_dict(state)
-        except (TypeError, RuntimeError, ArgumentError) as error:
+        except UsageError:
+            raise
+        except Exception as error:  # settings that others have written can be wrong in many ways
             raise UsageError(f"{file}: its weights do not fit its settings: {shown(error)}") from error
-    return Restorer(module.network)
+    return Restorer(module.network, settings["model"].get("channels", 1))
+
+
+def _run_of(file: Path) -> Run | None:
+    try:
+        return run_of(str(file), "run")
+    except UsageError:
+        return None  # a file on its own
 
 
 def choose_device(accelerator: Any) -> torch.device:

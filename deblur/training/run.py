@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.metadata
 import json
 import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from deblur.errors import ArgumentError, UsageError, check_path
+from deblur.errors import ArgumentError, UsageError, check_path, shown
+from deblur.stored import dump_yaml, read_json, read_yaml
 
 STATES = ("new", "running", "finished", "failed", "interrupted", "pruned")
 
-
 _LOOKS = 5  # times that a lock is tried: a process that only looks whether it is free holds it for a moment
+PREVIOUS = "previous.ckpt"  # the checkpoint before the last, should that be damaged
 PUBLISHED = "weights.safetensors"  # of a run that has no checkpoints, only what is needed to use its network
 
 
@@ -77,6 +78,7 @@ class Run:
             folder = folder.parent.parent
         if not (folder / "config.yaml").is_file() or not (folder / "results.json").is_file():
             raise UsageError(f"{key}={path}: is no run; a run is a folder with config.yaml and results.json")
+        refuse_links(folder)
         return cls(folder)
 
     @property
@@ -92,6 +94,11 @@ class Run:
     def last(self) -> Path:
         """The newest checkpoint, from which training goes on."""
         return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """What there is to go on from, the newest first: the last checkpoint, and the one before it."""
+        return [file for file in (self.last, self.last.with_name(PREVIOUS)) if file.is_file()]
 
     @property
     def trained(self) -> Path:
@@ -110,9 +117,9 @@ class Run:
             UsageError: it cannot be read.
         """
         try:
-            config = yaml.safe_load(self.config_path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"{self.config_path}: cannot be read: {' '.join(str(error).split())}") from error
+            config = read_yaml(self.config_path)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.config_path}: cannot be read: {shown(error)}") from error
         if not isinstance(config, dict):
             raise UsageError(f"{self.config_path}: must hold the settings of a run")
         return config
@@ -122,18 +129,27 @@ class Run:
         """Channels of the images that the run's network takes: its data's, or, of data with no such key, its own."""
         config = self.config()
         parts = [config.get(name) for name in ("data", "model")]
-        return int(next((part["channels"] for part in parts if isinstance(part, Mapping) and "channels" in part), 1))
+        found = next((part["channels"] for part in parts if isinstance(part, Mapping) and "channels" in part), 1)
+        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+            raise UsageError(f"{self.config_path}: channels={shown(found)}: must be a whole number >= 1")
+        return found
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        write_atomically(self.config_path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_atomically(self.config_path, dump_yaml(config))
 
     def results(self) -> dict[str, Any]:
         """The content of results.json; empty if there is none that can be read."""
         try:
-            results = json.loads((self.path / "results.json").read_text())
+            results = read_json(self.path / "results.json")
         except (OSError, ValueError):
             return {}
-        return results if isinstance(results, dict) else {}
+        return results if isinstance(results, dict) and _has_kinds(results) else {}
+
+    def made_with(self) -> str:
+        """Of which version the run is and which this is, to end a message about what does not fit; empty if equal."""
+        theirs = self.results().get("versions", {}).get("deblur", "an unknown version")
+        ours = importlib.metadata.version("deblur")
+        return "" if theirs == ours else f"; the run was made with deblur {theirs}, this is {ours}"
 
     def write_results(self, **changes: Any) -> dict[str, Any]:
         """Change these entries of results.json and return all; a value that is not finite becomes null."""
@@ -157,7 +173,10 @@ class Run:
         Raises:
             UsageError: another process has it.
         """
-        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._lock = _open_lock(self.path / ".lock")
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be written ({error.strerror})") from error
         for _ in range(_LOOKS):
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,6 +193,13 @@ class Run:
             os.close(self._lock)
             self._lock = None
 
+    def tidy(self) -> None:
+        """Remove what processes that were killed have left under temporary names; the caller has the lock."""
+        for folder in (self.path, self.last.parent):
+            for file in folder.glob(".*.*.*"):
+                if re.fullmatch(r"\.\w+\.\d+\.(ckpt|json|yaml)", file.name):
+                    file.unlink(missing_ok=True)
+
     def _is_locked(self) -> bool:
         if self._lock is not None:
             return True
@@ -188,6 +214,15 @@ class Run:
         finally:
             os.close(probe)
         return False
+
+
+@contextmanager
+def telling_version(run: Run | None) -> Iterator[None]:
+    """Within the block, an error about a run that another version has made says which."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{error}{'' if run is None else run.made_with()}") from error
 
 
 def trained_checkpoint(path: str, key: str) -> Path:
@@ -218,14 +253,80 @@ def folder_name(text: str) -> str:
     return name[:200] or "run"
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuses a folder with symbolic links that lead out of it: what is written into such a folder lands elsewhere.
+
+    Raises:
+        UsageError: there is one.
+    """
+    root = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise UsageError(f"{path}: is a symbolic link out of the folder; put what it leads to in its place")
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Within the block, no other process is in a block with this lock file, which ends with its process."""
+    descriptor = _open_lock(lock)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(file: Path) -> int:
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+
+
 def write_atomically(path: Path, content: str) -> None:
     """Write the file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with whole_file(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Within the block, a name to write to; what lies there at its end is on the disk, and becomes the file.
+
+    The file is the old or the new one, whole, whenever the process or the machine stops.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary.unlink(missing_ok=True)
     try:
-        temporary.write_text(content)
+        yield temporary
+        _flush(temporary)
         temporary.replace(path)
+        with suppress(OSError):  # some file systems cannot flush a folder
+            _flush(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _has_kinds(results: Mapping[str, Any]) -> bool:
+    """Whether what others rely on in a results.json is of the kind that a run writes."""
+    numbers = [results.get(key) for key in ("parameters", "images_per_second", "seconds")]
+    metrics = results.get("metrics", {})
+    versions = results.get("versions", {})
+    if not isinstance(metrics, dict) or not isinstance(versions, dict):
+        return False
+    texts = [results.get("status", "new"), *versions.values()]
+    return all(isinstance(text, str) for text in texts) and all(
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        for value in (*numbers, *metrics.values())
+    )
 
 
 def _finite(value: Any) -> Any:

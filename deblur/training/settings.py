@@ -19,7 +19,7 @@ from deblur.errors import (
     nearest,
     shown,
 )
-from deblur.training.run import Run
+from deblur.training.run import Run, telling_version
 
 # All there is at the top of a config.
 TOP_LEVEL = (
@@ -93,7 +93,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{name}={shown(settings.get(name))}: must be a section, or one of the options in configs/{name}"
             )
+    for key in TOP_LEVEL:
+        if key not in settings:
+            raise UsageError(f"{key}: must be given")
     for name, known in _SECTIONS.items():
+        for key in known:
+            if key not in settings[name]:
+                raise UsageError(f"{name}.{key}: must be given")
         for key, value in settings[name].items():
             if key not in known:
                 raise UsageError(
@@ -111,6 +117,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         packages = settings["allow"]
         if not isinstance(packages, list) or not all(isinstance(package, str) for package in packages):
             raise ArgumentError("allow", packages, "a list of packages")
+    with section("trainer"):
+        check_integer("max_epochs", settings["trainer"].get("max_epochs"), low=1)
     with section("early_stopping"):
         if settings["early_stopping"]["patience"] is not None:
             check_integer("patience", settings["early_stopping"]["patience"], low=1)
@@ -137,7 +145,8 @@ def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]
         UsageError: something else was typed.
     """
     settings = run.config()
-    check_settings(settings)
+    with telling_version(run):
+        check_settings(settings)
     for override in typed:
         key, _, value = override.lstrip("+").partition("=")
         if key in ("resume", "allow"):

@@ -29,14 +29,23 @@ from deblur.metrics import PSF_CORRELATION
 from deblur.models.estimates import estimates_psf
 from deblur.seeding import seed_of
 from deblur.summary import swept_settings
-from deblur.training.checkpoint import Interrupted, RunCheckpoint, metric_mode, read_checkpoint
+from deblur.training.checkpoint import (
+    STOPPING,
+    Interrupted,
+    RunCheckpoint,
+    metric_mode,
+    raising_when_told,
+    read_checkpoint,
+)
+from deblur.training.guard import Diverged
 from deblur.training.logger import RunLogger
-from deblur.training.module import DeblurModule, Diverged
+from deblur.training.module import DeblurModule
 from deblur.training.panels import Panels
 from deblur.training.progress import ProgressLine, Throughput
 from deblur.training.record import begin, conclude, log_file
 from deblur.training.report import draw_figures, print_results
-from deblur.training.run import PUBLISHED, Run, folder_name, trained_checkpoint
+from deblur.training.resumption import keep_as_last, where_to_go_on
+from deblur.training.run import PUBLISHED, Run, folder_name, telling_version, trained_checkpoint
 from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
 from deblur.training.task import complete_task, load_estimator, true_psf
 from deblur.training.trainer import check_trainer, make_trainer
@@ -68,7 +77,7 @@ def check_job(composed: Mapping[str, Any]) -> int:
     check_settings(composed)
     refuse_processes(composed, "a job of a sweep (-m)")
     earlier = _earlier_try(composed)
-    if earlier is not None and earlier.last.is_file():
+    if earlier is not None and earlier.checkpoints:
         other = differences(earlier.config(), composed)
         if other:
             raise UsageError(f"{earlier.path}: was made with {' '.join(other)}; take another sweep.name")
@@ -135,17 +144,22 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
                 return 0
             if run is not None and run.state() == "running":
                 raise UsageError(f"{run.path}: another process is working in this run")
-            if run is not None and run.last.is_file():
+            if run is not None and run.checkpoints:
                 settings = resumed_settings(run, composed, [])
             elif run is not None:
                 shutil.rmtree(run.path)  # failed before there was anything to keep
                 run = None
+        first = rank_zero_only.rank == 0
+        if run is not None and first:
+            run.lock()
+            stack.callback(run.unlock)
         plan, resume_from, purge_step = _prepare(settings, run)
-        if rank_zero_only.rank != 0:
+        if not first:
             return _follow(plan, resume_from)
-        run = run or _new_run(settings)
-        run.lock()
-        stack.callback(run.unlock)
+        if run is None:
+            run = _new_run(settings)
+            run.lock()
+            stack.callback(run.unlock)
         os.environ[_RUN_VARIABLE] = str(run.path.resolve())
         stack.callback(os.environ.pop, _RUN_VARIABLE)
         return _execute(plan, run, resume_from, purge_step, started)
@@ -174,9 +188,11 @@ def train_trial(run: Run, settings: Mapping[str, Any], watch: TrialWatch) -> int
 def _prepare(settings: Mapping[str, Any], run: Run | None) -> tuple[Plan, Path | None, int | None]:
     """The plan, the checkpoint that a run goes on from, and the first step that it logs anew."""
     begun = run is not None and run.config_path.is_file()
-    resume_from = run.last if run is not None and run.last.is_file() else None
-    purge_step = (0 if resume_from is None else _first_new_step(resume_from, settings)) if begun else None
-    plan = make_plan(settings)
+    resume_from, purge_step = None, 0 if begun else None
+    with telling_version(run if begun else None):
+        plan = make_plan(settings)
+    if run is not None and run.checkpoints:
+        resume_from, purge_step = where_to_go_on(run, settings["trainer"]["max_epochs"])
     if resume_from is None and (plan.settings["task"] or {}).get("estimator") is not None:
         load_estimator(plan.module, plan.settings["task"]["estimator"])
     if settings["init"] is not None and resume_from is None:
@@ -265,8 +281,9 @@ def _is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
         return False
     metrics = run.results().get("metrics", {})
     split = "test" if "test/psnr" in metrics else "val"  # a trial of a search is not tested
+    psnr = metrics.get(f"{split}/psnr")
     print(
-        f"{run.path}: finished, PSNR {metrics.get(f'{split}/psnr', float('nan')):.2f} dB on {split}; a larger "
+        f"{run.path}: finished, PSNR {float('nan') if psnr is None else psnr:.2f} dB on {split}; a larger "
         f"trainer.max_epochs (now {settings['trainer']['max_epochs']}) trains on, init=<run> starts a new run from it"
     )
     return True
@@ -300,38 +317,46 @@ def _execute(
     progress = ProgressLine(console, throughput, enabled=wants_bar and console.is_terminal)
     callbacks = [plan.checkpoint, throughput, panels, progress, *_optional_callbacks(settings)]
     callbacks += [] if watch is None else [watch]
+    run.tidy()
+    if resume_from is not None:
+        keep_as_last(run, resume_from)
     with log_file(run):
         plan.checkpoint.folder = run.last.parent
         parameters = sum(parameter.numel() for parameter in plan.module.network.parameters())
         begin(run, settings, parameters, plan.data.images.source, continued=resume_from is not None)
         logger = RunLogger(run.path, purge_step)
         error: BaseException | None = None
+        metrics: dict[str, float] = {}
         try:
-            if resume_from is None:
-                logger.log_config(settings)
-                first = plan.data.evaluation_pairs("val")[:8]
-                draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
-            trainer = make_trainer(settings["trainer"], callbacks, logger, run.path)
-            _fit_and_test(trainer, plan, resume_from, test=watch is None)
+            with raising_when_told(*STOPPING):  # while it trains, the checkpoint's own handlers save first
+                if resume_from is None:
+                    logger.log_config(settings)
+                    first = plan.data.evaluation_pairs("val")[:8]
+                    draw_blur(run.figures / "psf.png", first, title=f"blur of {run.path.name}: first validation images")
+                trainer = make_trainer(settings["trainer"], callbacks, logger, run.path)
+                try:
+                    _fit_and_test(trainer, plan, resume_from, test=watch is None)
+                    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+                except Pruned as stopped:
+                    error = stopped
+                if watch is not None:
+                    metrics = watch.best
+                swept, split = (swept_settings(run), "test") if watch is None else (watch.searched, "val")
+                logger.log_summary(summary_of(settings, parameters, swept), metrics, split, swept)
+                logger.save()
+                draw_figures(run, panels, settings["name"])
         except (KeyboardInterrupt, SystemExit):  # Lightning exits on Ctrl-C where no checkpoint can be saved
             error = Interrupted(signal.SIGINT)
         except Exception as failure:
             error = failure
         finally:
             progress.stop()
+        # A run that says finished has all its files: this is the last that is written.
         ended = error is None or isinstance(error, Pruned)
-        metrics: dict[str, float] = {}
-        if ended and watch is not None:
-            metrics = watch.best
-        elif ended:
-            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = time.perf_counter() - started
-        results = conclude(run, metrics, error, throughput.images_per_second, seconds, trial=watch is not None)
-        if ended:
-            swept, split = (swept_settings(run), "test") if watch is None else (watch.searched, "val")
-            logger.log_summary(summary_of(settings, results["parameters"], swept), metrics, split, swept)
-            logger.save()
-            draw_figures(run, panels, settings["name"])
+        results = conclude(
+            run, metrics if ended else {}, error, throughput.images_per_second, seconds, trial=watch is not None
+        )
         if ended and watch is None:
             data = f"{plan.module.metrics.images:,} images ({plan.data.origin})"
             if settings["sweep"]["job"] is None:
@@ -370,20 +395,3 @@ def _optional_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
             )
         )
     return callbacks
-
-
-def _first_new_step(checkpoint: Path, settings: Mapping[str, Any]) -> int:
-    """The first step that a run resumed from the checkpoint logs anew.
-
-    Raises:
-        UsageError: the checkpoint is damaged, or from after the end of the training.
-    """
-    content = read_checkpoint(checkpoint)
-    try:
-        step, epoch = int(content["global_step"]), int(content["epoch"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{checkpoint}: holds no training that could go on") from error
-    if settings["trainer"]["max_epochs"] < epoch:
-        done = f"the run has done {epoch} epochs already"
-        raise UsageError(f"trainer.max_epochs={settings['trainer']['max_epochs']}: {done}")
-    return step + 1

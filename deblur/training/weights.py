@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from deblur.errors import UsageError
+from deblur.stored import check_plain
 from deblur.training.checkpoint import read_checkpoint
 from deblur.training.run import PUBLISHED, Run
 
@@ -35,14 +36,22 @@ def read_weights(file: Path) -> Weights:
             settings |= {key: value for key, value in config["module"].items() if key != "_target_"}
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{file.parent / 'config.yaml'}: must hold the settings of a run") from error
-        if not all(isinstance(settings[part], Mapping) for part in _PARTS):
+        if not _has_parts(settings):
             raise UsageError(f"{file.parent / 'config.yaml'}: must hold the settings of a run")
         return Weights(settings, _read_safetensors(file))
     checkpoint = read_checkpoint(file)
     settings = checkpoint.get("hyper_parameters")
-    if not isinstance(settings, dict):
+    try:
+        check_plain(settings)
+    except ValueError as error:
+        raise UsageError(f"{file}: is no checkpoint of a run: its settings {error}") from error
+    if not _has_parts(settings):
         raise UsageError(f"{file}: is no checkpoint of a run")
     return Weights(settings, checkpoint["state_dict"])
+
+
+def _has_parts(settings: Any) -> bool:
+    return isinstance(settings, dict) and all(isinstance(settings.get(part), Mapping) for part in _PARTS)
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
