@@ -143,7 +143,7 @@ def _trace_across(sheet: Sheet, row: str, motion: Motion, image_size: tuple[int,
         sheet.frame(row, column)
         for path in nine:
             sheet.trace(row, column, path, reach, size=0.3)
-    sheet.note(row, f"{image_size[0]}x{image_size[1]} px" + (f", motion x{enlarged}" if enlarged > 1 else ""))
+    sheet.note(row, f"{image_size[0]}x{image_size[1]}" + (f", motion x{enlarged}" if enlarged > 1 else ""))
 
 
 def gallery_figure(motions: Mapping[str, Motion], title: str) -> Figure:

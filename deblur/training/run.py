@@ -147,9 +147,9 @@ class Run:
 
     def made_with(self) -> str:
         """Of which version the run is and which this is, to end a message about what does not fit; empty if equal."""
-        theirs = self.results().get("versions", {}).get("deblur", "an unknown version")
-        ours = importlib.metadata.version("deblur")
-        return "" if theirs == ours else f"; the run was made with deblur {theirs}, this is {ours}"
+        theirs, ours = self.results().get("versions", {}).get("deblur"), importlib.metadata.version("deblur")
+        made = "an unknown version" if theirs is None else f"deblur {shown(theirs)}"
+        return "" if theirs == ours else f"; the run was made with {made}, this is {ours}"
 
     def write_results(self, **changes: Any) -> dict[str, Any]:
         """Change these entries of results.json and return all; a value that is not finite becomes null."""

@@ -152,3 +152,17 @@ def test_a_checkpoint_without_settings_is_one_line(made):
     torch.save({"state_dict": {}}, made / "checkpoints/best.ckpt")
     with pytest.raises(UsageError, match="is no checkpoint of a run"):
         deblur.load(made)
+
+
+def test_settings_that_do_not_fit_are_refused_with_the_version_that_made_them(published):
+    change(published, model={"_target_": "deblur.models.CNN", "flux": 3})
+    (published / "results.json").write_text(json.dumps({"status": "finished", "versions": {"deblur": "9.9"}}))
+    with pytest.raises(UsageError, match=r"model.flux=3: no such key.*; the run was made with deblur 9\.9, this is"):
+        deblur.load(published)
+
+
+def test_a_run_made_before_there_was_a_setting_opens(published):
+    config = yaml.safe_load((published / "config.yaml").read_text())
+    del config["module"]["nan_patience"]
+    (published / "config.yaml").write_text(yaml.safe_dump(config))
+    assert deblur.load(published).network is not None
