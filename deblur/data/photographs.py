@@ -21,7 +21,7 @@ from deblur.seeding import generator
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP")  # no others by other names: Pillow starts programs for some
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")  # no others by other names: Pillow starts programs for some
 SPLITS = ("train", "val", "test")
 _SHARE = 0.1  # of the photographs, for each of validation and test where the folder has no such subfolder
 

@@ -14,6 +14,7 @@ from deblur.faults.tiny import TINY, only_run, shell_command, shell_environment
 from deblur.training.run import Run
 
 _AT_ONCE = 20
+_PATIENCE = 300.0  # seconds of one process
 
 
 def run(setting: Setting) -> list[Row]:
@@ -31,21 +32,23 @@ def two_for_one(setting: Setting) -> Row:
     folder = setting.folder / "one"
     folder.mkdir()
     first = _training(setting, folder)
-    run_folder = _wait_for(folder, "checkpoints/last.ckpt")
-    second = subprocess.run(
-        shell_command(f"resume={run_folder}"),
-        cwd=folder,
-        env=shell_environment(setting.data),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    alive = first.poll() is None
+    try:
+        run_folder = _wait_for(folder, "checkpoints/last.ckpt")
+        second = subprocess.run(
+            shell_command(f"resume={run_folder}"),
+            cwd=folder,
+            env=shell_environment(setting.data),
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+        )
+        alive = first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
     lines = second.stderr.strip().splitlines()
     refused = alive and second.returncode == 2 and len(lines) == 1 and "another process" in lines[0]
     row.note("while the first lives", None if refused else f"exit code {second.returncode}: {second.stderr[-300:]}")
-    first.kill()
-    first.wait()
     state = Run(run_folder).state()
     row.note("its lock after kill -9", None if state == "interrupted" else f"the run is {state}")
     return row
@@ -67,7 +70,7 @@ def twenty(setting: Setting, at_once: int = _AT_ONCE) -> Row:
     ]
     time.sleep(1.0)
     barrier.touch()
-    paths = [process.communicate(timeout=300)[0].strip() for process in started]
+    paths = [process.communicate(timeout=_PATIENCE)[0].strip() for process in started]
     for number, path in enumerate(paths):
         own = path and paths.count(path) == 1 and (Path(path) / "checkpoints").is_dir()
         row.note(f"run {number}", None if own else f"has {path!r}")
@@ -84,9 +87,12 @@ def signals(setting: Setting) -> Row:
         folder.mkdir()
         environment = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1"} if number == signal.SIGUSR1 else {}
         process = _training(setting, folder, environment)
-        _wait_for(folder, "checkpoints/last.ckpt")
-        os.kill(process.pid, number)
-        _, err = process.communicate(timeout=300)
+        try:
+            _wait_for(folder, "checkpoints/last.ckpt")
+            os.kill(process.pid, number)
+            _, err = process.communicate(timeout=_PATIENCE)
+        finally:
+            process.kill()
         run_folder = only_run(folder)
         status = json.loads((run_folder / "results.json").read_text())["status"]
         last = (err.strip().splitlines() or [""])[-1]
@@ -106,7 +112,7 @@ def _training(setting: Setting, folder: Path, environment: dict[str, str] | None
     )
 
 
-def _wait_for(folder: Path, name: str, seconds: float = 300.0) -> Path:
+def _wait_for(folder: Path, name: str, seconds: float = _PATIENCE) -> Path:
     """The folder of the run under a folder, once it has this file."""
     deadline = time.monotonic() + seconds
     while not (found := list(folder.glob(f"outputs/*/*/{name}"))):

@@ -67,7 +67,9 @@ def restored(file: Path, blurred: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {"blurred": blurred.numpy()})[0])
 
 
-@pytest.mark.parametrize(("name", "kind"), [("cnn", "pt2"), ("unet", FORMATS[-1]), ("nafnet", FORMATS[-1])])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("cnn", "pt2"), ("unet", "pt2"), pytest.param("nafnet", FORMATS[-1], marks=pytest.mark.slow)]
+)
 def test_what_is_exported_restores_images_of_any_size_as_the_run_does(run_with, export, tmp_path, name, kind):
     run = run_with(name)
     ended = export(f"run={run}", f"format={kind}", f"output=made/it.{kind}")
@@ -106,6 +108,7 @@ def test_a_published_run_is_exported_for_one_size_where_it_is_asked_for(run_with
 
 
 @needs_onnx
+@pytest.mark.slow
 def test_what_onnx_has_no_operation_for_is_one_line(run_with, export, tmp_path):
     run = run_with("deconvolver")
     ended = export(f"run={run}", "format=onnx", "output=made/it.onnx", "size=28")
