@@ -96,7 +96,7 @@ def load(run: str | Path, allow: Sequence[str] = ()) -> Restorer:
             raise
         except Exception as error:  # settings that others have written can be wrong in many ways
             raise UsageError(f"{file}: its weights do not fit its settings: {shown(error)}") from error
-    return Restorer(module.network, settings["model"].get("channels", 1))
+    return Restorer(module.network)
 
 
 def _run_of(file: Path) -> Run | None:
