@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur.errors import ArgumentError, check_integer
+from deblur.errors import ArgumentError, check_choice, check_integer
 from deblur.models.estimates import Estimates
-from deblur.models.fourier import power, solve_psf, transfer_function, window
+from deblur.models.fourier import continued, power, solve_psf, transfer_function, window
+from deblur.models.wiener import WienerFilters
 
 
 class BlindDeconvolver(nn.Module):
@@ -35,6 +37,7 @@ class BlindDeconvolver(nn.Module):
         psf_size: side of the window that the PSF is estimated in, a multiple of 4.
         psf_width, psf_hidden: feature maps and hidden units of the networks that clean the PSF.
         filters: Wiener filters of a stage.
+        scene: `dark` if it ends in the image, as that of digits, `open` if it goes on beyond it, as photographs'.
 
     Raises:
         ArgumentError: an argument is out of its range.
@@ -52,9 +55,11 @@ class BlindDeconvolver(nn.Module):
         psf_width: int = 12,
         psf_hidden: int = 64,
         filters: int = 3,
+        scene: str = "dark",
     ) -> None:
         super().__init__()
         check_integer("channels", channels, low=1)
+        check_choice("scene", scene, _STAGES)
         check_integer("stages", stages, low=0)
         check_integer("psf_size", psf_size, low=4)
         if psf_size % 4:
@@ -71,9 +76,10 @@ class BlindDeconvolver(nn.Module):
                 raise ArgumentError(name, pair, "two whole numbers, for half and for quarter resolution")
             for number in pair:
                 check_integer(name, number, low=low)
+        self.padding = "constant" if scene == "dark" else "replicate"
         self.first = _UNet(channels, channels, first_widths, first_blocks)
         self.stages = nn.ModuleList(
-            _Stage(channels, widths, blocks, psf_size, psf_width, psf_hidden, filters, again=number > 0)
+            _STAGES[scene](channels, widths, blocks, psf_size, psf_width, psf_hidden, filters=filters, again=number > 0)
             for number in range(stages)
         )
 
@@ -84,7 +90,7 @@ class BlindDeconvolver(nn.Module):
     def estimates(self, blurred: Tensor) -> Estimates:
         """The image of the first U-Net and of each stage, and each stage's PSF, (B, 1, psf_size, psf_size)."""
         height, width = blurred.shape[-2:]
-        y = F.pad(blurred, (0, -width % 4, 0, -height % 4))
+        y = F.pad(blurred, (0, -width % 4, 0, -height % 4), mode=self.padding)
         images, psfs = [y + self.first(y)], []
         for stage in self.stages:
             image, psf = stage(images[-1], y, psfs[-1] if psfs else None)
@@ -95,6 +101,8 @@ class BlindDeconvolver(nn.Module):
 
 class _Stage(nn.Module):
     """One estimate of the PSF and the restoration with it, the first or `again`; see `BlindDeconvolver`."""
+
+    ridge: tuple[float, float]  # logarithms of the first ridges, in units of the mean power of x
 
     def __init__(
         self,
@@ -109,8 +117,7 @@ class _Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.half = psf_size // 2
-        self.log_ridge = nn.Parameter(torch.tensor([-5.0, -2.0]))  # of the PSF, in units of the mean power of x
-        self.log_noise = nn.Parameter(torch.linspace(-8.0, -3.0, filters))  # of the Wiener filters
+        self.log_ridge = nn.Parameter(torch.tensor(self.ridge))
         self.cleaner = _PSFCleaner(len(self.log_ridge) + again, psf_size, psf_width, psf_hidden)
         self.restore = _UNet((3 + filters) * channels, channels, widths, blocks)
 
@@ -124,17 +131,75 @@ class _Stage(nn.Module):
         height, width = y.shape[-2:]
         # Room for what moves out of the image, so that circular convolution is linear there: (B, C, *size).
         size = tuple(max(n, self.half) + self.half + -n % 4 for n in (height, width))
-        fx, fy = torch.fft.rfft2(x, s=size), torch.fft.rfft2(y, s=size)
-        rough = window(solve_psf(fx, fy, self.log_ridge.exp(), size), 2 * self.half)
+        rough = self.rough(x, y, size)
         psf = self.cleaner(rough if before is None else torch.cat([rough, before], dim=1))  # (B, 1, K, K)
+        sharp, reblurred = self.deconvolve(x, y, psf, size)
+        return x + self.restore(torch.cat([x, y, sharp, y - reblurred], dim=1)), psf
+
+    def rough(self, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
+        """PSFs that solve k * x = y for each ridge, (B, 2, K, K)."""
+        fx, fy = torch.fft.rfft2(x, s=size), torch.fft.rfft2(y, s=size)
+        return window(solve_psf(fx, fy, self.log_ridge.exp(), size), 2 * self.half)
+
+    def deconvolve(self, x: Tensor, y: Tensor, psf: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """What each filter makes of y, (B, filters * C, H, W), and k * x, (B, C, H, W)."""
+        raise NotImplementedError
+
+
+class _DarkStage(_Stage):
+    """Of scenes that end in the image: nothing but darkness lies around them."""
+
+    ridge = (-5.0, -2.0)
+
+    def __init__(self, *arguments: Any, filters: int, **others: Any) -> None:
+        super().__init__(*arguments, filters=filters, **others)
+        self.log_noise = nn.Parameter(torch.linspace(-8.0, -3.0, filters))  # of the Wiener filters
+
+    def deconvolve(self, x: Tensor, y: Tensor, psf: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        height, width = y.shape[-2:]
         fk = transfer_function(psf, size)
-        reblurred = torch.fft.irfft2(fk * fx, s=size)
-        misfit = y - reblurred[..., :height, :width]
-        whole = reblurred + F.pad(misfit, (0, size[1] - width, 0, size[0] - height))  # y, and beyond it k * x
+        reblurred = torch.fft.irfft2(fk * torch.fft.rfft2(x, s=size), s=size)
+        inside = reblurred[..., :height, :width]
+        whole = reblurred + F.pad(y - inside, (0, size[1] - width, 0, size[0] - height))  # y, and beyond it k * x
         filters = fk.conj() / (power(fk) + self.log_noise.exp().view(1, -1, 1, 1))  # (B, filters, ...)
         sharp = torch.fft.irfft2(filters.unsqueeze(2) * torch.fft.rfft2(whole).unsqueeze(1), s=size)
-        sharp = sharp[..., :height, :width].flatten(1, 2)
-        return x + self.restore(torch.cat([x, y, sharp, misfit], dim=1)), psf
+        return sharp[..., :height, :width].flatten(1, 2), inside
+
+
+class _OpenStage(_Stage):
+    """Of scenes that go on beyond the image, and whose spectrum falls with the frequency, as that of photographs.
+
+    The PSF is found from their differences along both axes, which even out the spectrum, faded out towards the borders,
+    where light comes in from outside (S. Cho and S. Lee, "Fast Motion Deblurring", SIGGRAPH Asia 2009).
+    """
+
+    ridge = (-4.0, -1.0)
+
+    def __init__(self, *arguments: Any, filters: int, **others: Any) -> None:
+        super().__init__(*arguments, filters=filters, **others)
+        self.wiener = WienerFilters(filters)
+
+    def rough(self, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
+        return super().rough(self._differences(x), self._differences(y), size)
+
+    def deconvolve(self, x: Tensor, y: Tensor, psf: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        spectrum = transfer_function(psf, size) * torch.fft.rfft2(continued(x, size))
+        reblurred = torch.fft.irfft2(spectrum, s=size)[..., : y.shape[-2], : y.shape[-1]]
+        return self.wiener(y, psf), reblurred
+
+    def _differences(self, images: Tensor) -> Tensor:
+        """Differences to the next pixel down and to the right, (B, 2 * C, H, W)."""
+        down = F.pad(images[..., 1:, :] - images[..., :-1, :], (0, 0, 0, 1))
+        right = F.pad(images[..., 1:] - images[..., :-1], (0, 1))
+        fades = []
+        for side in images.shape[-2:]:
+            place = torch.arange(side, device=images.device, dtype=images.dtype)
+            depth = torch.minimum(place, side - 1 - place) + 0.5
+            fades.append((depth / self.half).clamp(max=1).mul(torch.pi / 2).sin().square())
+        return torch.cat([down, right], dim=1) * fades[0][:, None] * fades[1]
+
+
+_STAGES = {"dark": _DarkStage, "open": _OpenStage}
 
 
 class _PSFCleaner(nn.Module):

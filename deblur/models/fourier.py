@@ -60,3 +60,19 @@ def laplacian(shape: tuple[int, int], like: Tensor) -> Tensor:
     rows = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
     columns = torch.fft.rfftfreq(width, dtype=torch.float64)
     return (4 - 2 * (2 * torch.pi * rows).cos() - 2 * (2 * torch.pi * columns).cos()).to(like)
+
+
+def continued(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The images on a larger periodic grid, linear between their opposite borders beyond them.
+
+    Args:
+        images: (B, C, H, W), in the grid's corner.
+        shape: (height, width) of the grid.
+    """
+    for dim, side in ((-2, shape[0]), (-1, shape[1])):
+        length = images.shape[dim]
+        share = torch.arange(1, side - length + 1, device=images.device, dtype=images.dtype) / (side - length + 1)
+        share = share.view(-1, 1) if dim == -2 else share
+        first, last = images.narrow(dim, 0, 1), images.narrow(dim, length - 1, 1)
+        images = torch.cat([images, last + share * (first - last)], dim)
+    return images

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from deblur.blur.psf import good_size
 from deblur.errors import check_integer
-from deblur.models.fourier import laplacian, power, transfer_function
+from deblur.models.fourier import continued, laplacian, power, transfer_function
 
 
 class WienerFilters(nn.Module):
@@ -49,19 +49,8 @@ class WienerFilters(nn.Module):
         noise, roughness = (p.exp().to(y).view(-1, 1, 1) for p in (self.log_noise, self.log_roughness))
         bank = fk.conj() / (power(fk) + noise + roughness * laplacian(shape, y))  # (B, filters, ...)
         middle = self.filters // 2
-        first = torch.fft.rfft2(_continued(y, shape))
+        first = torch.fft.rfft2(continued(y, shape))
         whole = torch.fft.irfft2(fk * bank[:, middle : middle + 1] * first, s=shape)
         whole = torch.cat([torch.cat([y, whole[..., :height, width:]], -1), whole[..., height:, :]], -2)
         made = torch.fft.irfft2(bank.unsqueeze(2) * torch.fft.rfft2(whole).unsqueeze(1), s=shape)
         return made[..., :height, :width].flatten(1, 2).to(blurred.dtype)
-
-
-def _continued(images: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The images on a larger periodic grid, linear between their opposite borders beyond them."""
-    for dim, side in ((-2, shape[0]), (-1, shape[1])):
-        length = images.shape[dim]
-        share = torch.arange(1, side - length + 1, device=images.device, dtype=images.dtype) / (side - length + 1)
-        share = share.view(-1, 1) if dim == -2 else share
-        first, last = images.narrow(dim, 0, 1), images.narrow(dim, length - 1, 1)
-        images = torch.cat([images, last + share * (first - last)], dim)
-    return images
