@@ -21,8 +21,8 @@ def run_side_by_side(job: Job, names: Sequence[str], at_once: int, ended: Callab
     """Run job(name, place) for each name in a process of its own; returns the signal that ended it early, or None.
 
     A process starts as a copy of this one (it need not import torch again) where that is safe: on Linux, without a GPU.
-    It fails alone: one that is killed, by the system for want of memory say, leaves the others as they are. SIGTERM and
-    Ctrl-C are handed on to those that run, which save, and start no more; so does the end of this process.
+    It fails alone: one that is killed, by the system for want of memory say, leaves the others as they are. SIGTERM,
+    SIGUSR1 and Ctrl-C are handed on to those that run, which save, and start no more; so does the end of this process.
 
     Args:
         job: called with a name and a place, 0 to at_once - 1, that no other job has at the time; returns its exit code.
@@ -51,8 +51,8 @@ def run_side_by_side(job: Job, names: Sequence[str], at_once: int, ended: Callab
 def _run(job: Job, name: str, place: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C on the terminal reaches the first process alone, which hands it on once
     parent = multiprocessing.parent_process()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def follow() -> None:
         parent.join()
@@ -67,7 +67,7 @@ def _run(job: Job, name: str, place: int) -> None:
 
 @contextmanager
 def _forwarded(running: dict) -> Iterator[list[int]]:
-    """Within the block, the first SIGTERM or Ctrl-C goes to all that run, and stands in the list."""
+    """Within the block, the first such signal goes to all that run, and stands in the list."""
     told: list[int] = []
 
     def tell(number: int, frame: FrameType | None) -> None:
@@ -75,7 +75,7 @@ def _forwarded(running: dict) -> Iterator[list[int]]:
         for _, process, _ in list(running.values()):
             os.kill(process.pid, number)
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield told
     finally:

@@ -23,7 +23,7 @@ from deblur.errors import UsageError
 from deblur.search.plan import Search
 from deblur.search.space import Entry
 from deblur.seeding import seed_of
-from deblur.training.run import Run, one_at_a_time
+from deblur.training.run import InUse, Run, one_at_a_time
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +249,7 @@ def _lock(run: Run) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     try:
         run.lock()
-    except UsageError:
+    except InUse:
         return False
     return True
 

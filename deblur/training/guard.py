@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class FiniteGuard:
     def __init__(self) -> None:
         self._good: Tensor | None = None  # whether all losses of the next step are finite
         # In a row by now, the longest row since the last look, and the step and batch at which the last row began.
-        self._row, self._longest, self._began = torch.zeros(()), torch.zeros(()), torch.zeros(2, dtype=torch.int64)
+        self._row, self._longest, self._step, self._batch = (torch.zeros((), dtype=torch.int64) for _ in range(4))
 
     def see_loss(self, loss: Tensor) -> None:
         """Note whether the loss of a batch, or of a part of one, is finite."""
@@ -50,21 +51,25 @@ class FiniteGuard:
             norm: of all gradients; None where a scaler of float16 looks at them and skips steps itself.
             place: of the step.
         """
-        good = torch.ones((), dtype=torch.bool) if self._good is None else self._good
+        told = [] if self._good is None else [self._good]
         self._good = None
         if norm is not None:
-            good = good.to(norm.device) & norm.isfinite()
+            told.append(norm.isfinite())
+        if not told:
+            return
+        bad = ~reduce(torch.logical_and, told)
+        if norm is not None:
             if optimizer.defaults.get("fused"):
-                optimizer.found_inf = (~good).float()  # read by the step of torch's fused optimisers
-            elif not good:
+                optimizer.found_inf = bad.float()  # read by the step of torch's fused optimisers
+            elif bad:
                 optimizer.zero_grad(set_to_none=True)  # what has no gradient is left alone by all optimisers
-        bad = ~good
-        self._row = (self._row.to(bad.device) + 1) * bad
-        self._longest = torch.maximum(self._longest.to(bad.device), self._row)
-        here = torch.tensor([place.step, place.batch])
-        if bad.device.type != "cpu":
-            here = here.pin_memory().to(bad.device, non_blocking=True)
-        self._began = torch.where(self._row == 1, here, self._began.to(bad.device))
+        if self._row.device != bad.device:
+            self._move(bad.device)
+        self._row = (self._row + 1) * bad
+        self._longest = torch.maximum(self._longest, self._row)
+        begins = self._row == 1
+        self._step = torch.where(begins, place.step, self._step)
+        self._batch = torch.where(begins, place.batch, self._batch)
 
     def look(self) -> tuple[int, Place]:
         """The most steps in a row that were skipped since the last look, and where the last such row began.
@@ -73,15 +78,17 @@ class FiniteGuard:
         """
         longest = int(self._longest)
         self._longest = self._row.clone()
-        step, batch = self._began.tolist()
-        return longest, Place(step, batch)
+        return longest, Place(int(self._step), int(self._batch))
 
     def state_dict(self) -> dict[str, list[int]]:
         """The row of skipped steps so far, as plain values."""
-        return {"row": [int(self._row), *self._began.tolist()]}
+        return {"row": [int(value) for value in (self._row, self._step, self._batch)]}
 
     def load_state_dict(self, state: dict[str, list[int]]) -> None:
         """Go on there."""
-        row, *began = state["row"]
-        self._row, self._longest = torch.tensor(float(row)), torch.tensor(float(row))
-        self._began = torch.tensor(began)
+        self._row, self._step, self._batch = (torch.tensor(value) for value in state["row"])
+        self._longest = self._row.clone()
+
+    def _move(self, device: torch.device) -> None:
+        values = (self._row, self._longest, self._step, self._batch)
+        self._row, self._longest, self._step, self._batch = (value.to(device) for value in values)

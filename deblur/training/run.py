@@ -25,6 +25,10 @@ PREVIOUS = "previous.ckpt"  # the checkpoint before the last, should that be dam
 PUBLISHED = "weights.safetensors"  # of a run that has no checkpoints, only what is needed to use its network
 
 
+class InUse(UsageError):
+    """Another process is working in the run."""
+
+
 class Run:
     """One training's folder.
 
@@ -171,7 +175,8 @@ class Run:
         """Keep other processes out of the folder for as long as this one lives.
 
         Raises:
-            UsageError: another process has it.
+            InUse: another process has it.
+            UsageError: it cannot be written.
         """
         try:
             self._lock = _open_lock(self.path / ".lock")
@@ -185,7 +190,7 @@ class Run:
                 time.sleep(0.01)
         os.close(self._lock)
         self._lock = None
-        raise UsageError(f"{self.path}: another process is working in this run")
+        raise InUse(f"{self.path}: another process is working in this run")
 
     def unlock(self) -> None:
         """Let others in again."""
