@@ -13,8 +13,8 @@ from deblur.blur import Shake
 from deblur.blur.psf import convolve, crop_psf, good_size
 from deblur.errors import ArgumentError
 from deblur.metrics import image_metrics
-from deblur.models.fourier import laplacian, power, transfer_function
-from deblur.models.wiener import WienerFilters, _continued
+from deblur.models.fourier import continued, laplacian, power, transfer_function
+from deblur.models.wiener import WienerFilters
 
 
 def psfs(count: int, length: float = 9) -> Tensor:
@@ -49,7 +49,7 @@ def test_it_is_wieners_formula():
 
     for n, c in np.ndindex(2, 3):
         kernel = psf[n, 0].double().numpy()
-        whole = _continued(blurred.double(), shape)[n, c].numpy()
+        whole = continued(blurred.double(), shape)[n, c].numpy()
         guess, transfer = restored(whole, kernel, 0.1, 0.03)  # by the middle filter, the second of two
         whole = np.fft.ifft2(np.fft.fft2(guess) * transfer).real
         whole[:20, :17] = blurred[n, c].double().numpy()
@@ -60,7 +60,7 @@ def test_it_is_wieners_formula():
 
 def test_beyond_the_borders_it_goes_in_a_line_from_one_to_the_other():
     images = torch.rand(1, 1, 5, 6, generator=torch.Generator().manual_seed(0))
-    whole = _continued(images, (9, 10))
+    whole = continued(images, (9, 10))
     assert torch.equal(whole[..., :5, :6], images)
     torch.testing.assert_close(whole[0, 0, 2, 5:].diff().diff(), torch.zeros(3), atol=1e-6, rtol=0)
     for dim in (-2, -1):  # the step over the seam is as small as those before it
