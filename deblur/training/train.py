@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,6 +29,7 @@ from deblur.metrics import PSF_CORRELATION
 from deblur.models.estimates import estimates_psf
 from deblur.seeding import seed_of
 from deblur.summary import swept_settings
+from deblur.training.averaging import MovingAverage
 from deblur.training.checkpoint import (
     STOPPING,
     Interrupted,
@@ -381,7 +382,7 @@ def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None, test: 
 def _optional_callbacks(settings: Mapping[str, Any]) -> list[Callback]:
     callbacks: list[Callback] = []
     if settings["ema"]["decay"] is not None:
-        callbacks.append(EMAWeightAveraging(decay=settings["ema"]["decay"]))
+        callbacks.append(MovingAverage(settings["ema"]["decay"]))
     patience = settings["early_stopping"]["patience"]
     if patience is not None:
         monitor = settings["checkpoint"]["monitor"]

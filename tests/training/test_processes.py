@@ -44,7 +44,7 @@ def test_two_processes_train_one_run(tmp_path, shell_environment):
 def test_two_processes_whose_loss_is_no_number_end_with_one_message(tmp_path, shell_environment):
     tiny = [setting for setting in TINY if not setting.startswith("trainer=")]
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.gradient_clip_val=null"]
-    wrong = ["optimizer.lr=1e25", "optimizer=sgd", "optimizer.fused=false", "scheduler=none"]
+    wrong = ["module.nan_patience=0", "optimizer.lr=1e25", "optimizer=sgd", "optimizer.fused=false", "scheduler=none"]
     command = [sys.executable, str(ROOT / "train.py"), *tiny, *two, *wrong]
     ended = subprocess.run(command, cwd=tmp_path, env=shell_environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 1
