@@ -17,7 +17,7 @@ from deblur.faults.tiny import TINY, only_run, shell_command, shell_environment
 
 # A checkpoint after every step, and a validation with its picture after every tenth.
 _LONG = (*TINY, "trainer.max_epochs=12", "data.batch_size=16", "checkpoint.every_minutes=0", "optimizer.lr=0.003")
-_PATIENCE = 300  # seconds of one process
+_PATIENCE = 600  # seconds of one process
 _AT_ONCE = 2
 
 
@@ -26,7 +26,10 @@ def run(setting: Setting) -> list[Row]:
     row = Row("trainings killed at a random moment", "resumed, and equal bit for bit to the one left alone")
     setting.say("kill: the training that is left alone")
     started = time.monotonic()
-    _end(_start(setting, "whole"))
+    code, err = _end(_start(setting, "whole"))
+    if code:
+        row.note("the training that is left alone", f"exit code {code}: {err[-300:]}")
+        return [row]
     whole = only_run(setting.folder / "whole")
     begun = (whole / "config.yaml").stat().st_mtime
     seconds = max((whole / "results.json").stat().st_mtime - begun, 0.1)
@@ -74,7 +77,13 @@ def _process(setting: Setting, *arguments: str) -> subprocess.Popen:
 
 
 def _end(process: subprocess.Popen) -> tuple[int, str]:
-    _, err = process.communicate(timeout=_PATIENCE)
+    """The exit code and the messages; of a process that hangs, which is killed, too."""
+    try:
+        _, err = process.communicate(timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return -9, f"took more than {_PATIENCE} s"
     return process.returncode, err
 
 
