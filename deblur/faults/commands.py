@@ -90,7 +90,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["checkpoint.monitor=val/foo"], ["checkpoint.monitor=val/foo", "val/psnr"]),
     (["checkpoint.every_minutes=-1"], ["checkpoint.every_minutes=-1"]),
     (["module.nan_patience=-1"], ["module.nan_patience=-1", ">= 0"]),
-    (["~ema.decay"], ["ema.decay", "must be given"]),
+    (["~checkpoint.every_minutes"], ["checkpoint.every_minutes", "must be given"]),
     (["~trainer.max_epochs"], ["trainer.max_epochs=null", ">= 1"]),
     (["model._target_=torch.utils.model_dump.__main__"], ["must be the import path of a class"]),
     (["compile=maybe"], ["compile=maybe", "true or false"]),
