@@ -1,4 +1,4 @@
-"""The evaluation from the command line to its files: what training reported, other pairs, several runs, bad input."""
+"""The evaluation from the command line to its files: what training reported, other pairs, several runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,88 +15,16 @@ import yaml
 
 from deblur.blur import Blur, Camera, Line, Shake
 from deblur.data.digits import MNIST
-from deblur.data.module import DeblurDataModule, Images
 from deblur.data.pairs import EvaluationPairs
 from deblur.evaluation.baselines import Wiener
 from deblur.evaluation.legibility import legibility
 from deblur.metrics import image_metrics
 from tests.conftest import TINY, only_run, results, write_idx
-from tests.training.test_weights import made_run, publish, save
+from tests.evaluation.conftest import change
+from tests.training.test_weights import made_run
 
 PSNR = "metrics=[psnr]"
 MSE = "metrics=[mse]"  # without PSNR there is nothing to draw
-
-
-class Photographs(DeblurDataModule):
-    """Colour images of another size than the digits."""
-
-    shape = (3, 40, 36)
-
-    def load(self) -> Images:
-        images = torch.randint(256, (6, *self.shape), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-        return Images(images, images, images, "made up")
-
-
-class Large(Photographs):
-    """Grey images of another size than the digits."""
-
-    shape = (1, 32, 32)
-
-
-class Empty(Photographs):
-    """Colour images of which none are for test."""
-
-    def load(self) -> Images:
-        images = super().load()
-        return Images(images.train, images.val, images.test[:0], images.source)
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
-    """A folder of runs as trainings leave them, whole and broken."""
-    folder = tmp_path_factory.mktemp("runs")
-    made_run(folder / "mine", tiny_root, "blur.noise=0.02", "blur.anxiety=0.5")
-    made_run(folder / "other", tiny_root, "blur.noise=0.02", "blur.anxiety=0.5", "model.width=9")
-    made_run(folder / "longer", tiny_root, "blur.noise=0.02", "blur.anxiety=0.5", "blur.length=7")
-    made_run(folder / "panned", tiny_root, "blur=line")
-    made_run(folder / "reseeded", tiny_root, "blur.noise=0.02", "blur.anxiety=0.5", "data.eval_seed=3")
-    made_run(folder / "dense", tiny_root, "model=mlp", "model.width=16", "model.depth=1")
-    publish(folder / "mine", folder / "published")
-    for name in ("untrained", "cut", "misfit", "foreign", "bare"):
-        shutil.copytree(folder / "mine", folder / name)
-    (folder / "untrained/checkpoints/best.ckpt").unlink()
-    (folder / "cut/checkpoints/best.ckpt").write_bytes((folder / "mine/checkpoints/best.ckpt").read_bytes()[:2000])
-    saved = torch.load(folder / "mine/checkpoints/best.ckpt", weights_only=True)
-    model = {**saved["hyper_parameters"]["model"], "width": 9}
-    save(folder / "misfit", saved["state_dict"], {**saved["hyper_parameters"], "model": model})
-    change(folder / "foreign", "data", {"_target_": f"{__name__}.Photographs"})
-    change(folder / "bare", "blur", None)
-    return folder
-
-
-def change(run: Path, part: str, value: object) -> None:
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    (run / "config.yaml").write_text(yaml.safe_dump(config | {part: value}))
-
-
-@pytest.fixture
-def evaluate(door):
-    return partial(door, config="evaluate", task="deblur.evaluation.evaluate:evaluate")
-
-
-@pytest.fixture
-def measure(evaluate, tmp_path: Path):
-    """Evaluate into a folder, which must succeed; gives what was found, and how the door ended."""
-
-    def call(*arguments: str):
-        ended = evaluate(*arguments, "output=found")
-        assert ended.code == 0, ended.err
-        (file,) = (tmp_path / "found").glob("*.json")
-        found = json.loads(file.read_text())
-        shutil.rmtree(tmp_path / "found")
-        return found, ended
-
-    return call
 
 
 def means(found: dict, condition: int = 0) -> dict[str, dict[str, float]]:
@@ -379,7 +306,7 @@ def test_other_images_are_evaluated_where_the_network_can(measure, runs, tiny_ro
     made_run(tmp_path / "colour", tiny_root, "data=fashion_mnist", "data.val_size=40")
     found, _ = measure("run=colour", MSE)
     assert found["data"] == "FashionMNIST"
-    found, _ = measure(f"run={runs / 'mine'}", MSE, f"data._target_={__name__}.Large")
+    found, _ = measure(f"run={runs / 'mine'}", MSE, "data._target_=tests.evaluation.made_up.Large")
     assert found["data"] == "made up"
     assert found["images"] == 6
 
@@ -388,73 +315,7 @@ def test_what_a_stored_config_names_is_followed_only_where_it_is_allowed(evaluat
     ended = evaluate(f"run={runs / 'foreign'}", MSE)
     assert ended.code == 2
     assert ended.err.count("\n") == 1
-    for words in (f"data._target_={__name__}.Photographs", "not trusted", "allow=[tests]"):
+    for words in ("data._target_=tests.evaluation.made_up.Photographs", "not trusted", "allow=[tests]"):
         assert words in ended.err
     ended = evaluate(f"run={runs / 'foreign'}", MSE, "allow=[tests]")
     assert "cannot take images of 3x40x36" in ended.err
-
-
-# (command line without the run, what the line must say); {runs} is the folder of runs
-WRONG = [
-    ([], ["run", "must be given"]),
-    (["run="], ["run=", "folder"]),
-    (["run=,"], ["run=,", "folder"]),
-    (["run=nowhere"], ["run=nowhere", "no run"]),
-    (["run={runs}"], ["no run", "config.yaml"]),
-    (["run={runs}/mine,nowhere"], ["run=nowhere", "no run"]),
-    (["run={runs}/untrained"], ["untrained/checkpoints/last.ckpt", "no such checkpoint"]),
-    (["run={runs}/cut"], ["cut/checkpoints/best.ckpt", "damaged"]),
-    (["run={runs}/misfit"], ["misfit/checkpoints/best.ckpt", "do not fit"]),
-    (["run={runs}/bare"], ["config.yaml has no blur"]),
-    (["run={runs}/dense", "data._target_=tests.evaluation.test_evaluate.Large"], ["dense", "1x32x32", "1x28x28"]),
-    (["run={runs}/mine", "data._target_=tests.evaluation.test_evaluate.Photographs"], ["mine", "3x40x36"]),
-    (["run={runs}/mine", "data._target_=tests.evaluation.test_evaluate.Empty"], ["no test images"]),
-    (["run={runs}/mine", "data._target_=tests.nowhere.Data"], ["data._target_=tests.nowhere.Data"]),
-    (["run={runs}/mine", "protocol=lenghts"], ["protocol=lenghts", "did you mean lengths", "noise, test, tremor"]),
-    (["run={runs}/mine", "protocol=lengths", "protocol.lengths=[3,40]"], ["length=40", "at most 26"]),
-    (["run={runs}/mine", "protocol=lengths", "blur.length=9"], ["blur.length=9", "protocol=lengths", "decides"]),
-    (["run={runs}/mine", "protocol=lengths", "blur=line"], ["blur=line", "protocol=lengths", "decides"]),
-    (["run={runs}/mine", "protocol=noise", "blur=line", "blur.noise=0.1"], ["blur.noise=0.1", "decides"]),
-    (["run={runs}/mine", "protocol=tremor", "blur.steps=3"], ["blur.steps=3", "protocol=tremor", "decides"]),
-    (["run={runs}/mine", "protocol=tremor", "blur/camera=phone"], ["blur/camera=phone", "protocol=tremor", "decides"]),
-    (["run={runs}/mine", "blur.camera.bits=4"], ["blur.camera=", "a Camera, as blur/camera=phone makes one"]),
-    (["run={runs}/mine", "blur=shake3d", "baselines=wiener"], ["baselines=wiener", "Shake3D", "differently"]),
-    (["run={runs}/mine", "metrics=[psnr,sim]"], ["metrics=sim", "did you mean ssim", "psnr_aligned", "legibility"]),
-    (["run={runs}/mine", "metrics=psnr"], ["metrics=psnr", "a list"]),
-    (["run={runs}/mine", "metrics=[lpips]"], ["metrics=lpips", "64x64"]),
-    (["run={runs}/mine", "baselines=[weiner]"], ["baselines=weiner", "did you mean wiener", "total_variation"]),
-    (["run={runs}/mine", "baselines=5"], ["baselines=5", "richardson_lucy"]),
-    (["run={runs}/mine", "baseline_images=0"], ["baseline_images=0", ">= 1"]),
-    (["run={runs}/mine", "blur.lenght=9"], ["blur.lenght=9", "did you mean length"]),
-    (["run={runs}/mine", "blur.length=long"], ["blur.length=long", ">= 0"]),
-    (["run={runs}/mine", "blur.length=40"], ["blur.length=40", "at most 26"]),
-    (["run={runs}/mine", "blur=shaky"], ["blur=shaky", "shake"]),
-    (["run={runs}/mine", "data=mnits"], ["data=mnits", "did you mean mnist"]),
-    (["run={runs}/mine", "data.eval_sed=9"], ["data.eval_sed=9", "did you mean eval_seed"]),
-    (["run={runs}/mine", "data.root=file"], ["data.root=file", "folder"]),
-    (["run={runs}/mine", "metric=[psnr]"], ["metric=[psnr]", "did you mean metrics"]),
-    (["run={runs}/mine", "+foo=1"], ["foo=1", "no such key", "baselines"]),
-    (["run={runs}/mine", "images=0"], ["images=0", ">= 1"]),
-    (["run={runs}/mine", "images=all"], ["images=all", "whole number"]),
-    (["run={runs}/mine", "batch_size=0"], ["batch_size=0", ">= 1"]),
-    (["run={runs}/mine", "accelerator=abacus"], ["accelerator=abacus", "cpu"]),
-    (["run={runs}/mine", "allow=null"], ["allow=null", "a list"]),
-    (["run={runs}/mine", "output=file"], ["output=file", "folder", "a file"]),
-    (["run={runs}/mine", "output=file/below"], ["output=file/below", "folder", "a file"]),
-    (["run={runs}/mine", "data=fashion_mnist", "data.val_size=40", "metrics=[legibility]"], ["legibility", "digits"]),
-    (["run={runs}/mine", "-m"], ["-m", "one thing"]),
-]
-
-
-@pytest.mark.parametrize(("arguments", "said"), WRONG, ids=[" ".join(line).replace("{runs}/", "") for line, _ in WRONG])
-def test_a_wrong_command_line_is_one_line_and_leaves_nothing(evaluate, runs, tmp_path, arguments, said):
-    (tmp_path / "file").write_text("no folder")
-    before = [sorted(folder.rglob("*")) for folder in (tmp_path, runs)]
-    ended = evaluate(*(argument.format(runs=runs) for argument in arguments))
-    assert ended.code == 2
-    assert ended.out == ""
-    (line,) = ended.err.strip().splitlines()
-    assert line.startswith("error: ")
-    for words in said:
-        assert words in line
-    assert [sorted(folder.rglob("*")) for folder in (tmp_path, runs)] == before
