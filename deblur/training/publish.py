@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from deblur.errors import ArgumentError, UsageError, check_flag, check_path, nearest, shown
 from deblur.training.logger import HISTORY, read_history
 from deblur.training.run import PUBLISHED, Run
@@ -17,6 +19,7 @@ from deblur.training.settings import section
 from deblur.training.weights import read_weights
 
 _KEYS = ("run", "output", "half")
+_LARGE = 250_000  # bytes of a picture, from which on it is kept in 256 colours
 
 
 def publish(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
@@ -58,11 +61,22 @@ def _write(run: Run, folder: Path, half: bool) -> None:
     kept = {name: weight.half() if half and weight.is_floating_point() else weight for name, weight in state.items()}
     save_file({name: weight.contiguous() for name, weight in kept.items()}, folder / PUBLISHED)
     made.write_config(_portable(run.config()))
-    made.write_results(**run.results())
+    results = run.results()
+    made.write_results(**results | {"data_source": _portable_source(run.config(), results.get("data_source"))})
     history = {name: [[step, _short(value)] for step, value in line] for name, line in read_history(run.path).items()}
     (folder / HISTORY).write_text(json.dumps(history) + "\n")
     if run.figures.is_dir():
         shutil.copytree(run.figures, made.figures)
+        for picture in made.figures.glob("*.png"):
+            if picture.stat().st_size > _LARGE:
+                with Image.open(picture) as image:
+                    small = image.convert("RGB").quantize(256)
+                small.save(picture, optimize=True)
+
+
+def _portable_source(config: Mapping[str, Any], source: Any) -> Any:
+    """Where the images came from, without a place of this machine."""
+    return "<folder>" if source == config["data"].get("root") else source
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
