@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 import tempfile
@@ -53,7 +52,6 @@ def main() -> int:
     if not 0 < options.share <= 100:
         parser.error(f"--share {options.share}: must be a positive number, at most 100")
     prepare_logging()
-    logging.getLogger("deblur").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     console, started = make_console(), time.perf_counter()
     rows: list[Row] = []
