@@ -15,7 +15,7 @@ from omegaconf import open_dict
 from deblur.build import EVERYTHING, build, constructor_parameters, find_class, trusting
 from deblur.cli import CONFIGS, compose, plain
 from deblur.errors import UsageError
-from deblur.training.train import Plan, make_plan
+from deblur.training.train import Plan, check_job, make_plan
 from tests.conftest import TINY
 from tests.data.test_real_pairs import parallel
 
@@ -127,3 +127,12 @@ def test_the_models_train_at_their_sizes():
     assert 1e6 < sizes["mlp"] < 3e6
     assert 1e5 < sizes["cnn"] < 5e5
     assert 1e5 < sizes["unet"] < 5e5
+
+
+def test_a_sweep_knows_which_of_its_jobs_is_more_work():
+    small, large, given = (
+        check_job(composed("data.val_size=40", "trainer=cpu", *changes))
+        for changes in (["model.widths=[4,4,4]"], [], ["model.widths=[4,4,4]", "task=nonblind"])
+    )
+    assert 0 < small < large
+    assert small < given  # the blurred image and those of the filters

@@ -90,8 +90,9 @@ def check_job(composed: Mapping[str, Any]) -> int:
 
 def _work(plan: Plan) -> int:
     """Operations of the network over all images of all epochs: in what order jobs take longer, not how long."""
+    psf = torch.ones(1, 1, 1, 1) if plan.module.takes_psf else None
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        plan.module(torch.zeros(1, *plan.data.image_shape))
+        plan.module.eval()(torch.zeros(1, *plan.data.image_shape), psf)
     return counter.get_total_flops() * len(plan.data.images.train) * plan.settings["trainer"]["max_epochs"]
 
 
