@@ -90,6 +90,14 @@ class DeblurDataModule(LightningDataModule):
         """Pixels around each image that are cut off once it is blurred: 0, what lies outside these images is known."""
         return 0
 
+    @property
+    def padding(self) -> str:
+        """What is taken for the unknown beyond the borders of blurred images, for who deconvolves them.
+
+        That of the blur; `reflect` where the borders were cut off, and the scene goes on beyond.
+        """
+        return "reflect" if self.margin else self.blur.padding
+
     def labels(self, split: str) -> Tensor | None:
         """The digit that each image of `train`, `val` or `test` shows, int64 (N,); None: the images are no digits.
 

@@ -321,10 +321,10 @@ def _choose(
     if not kinds:
         return {}
     validation = data.evaluation_pairs("val")[:count]
-    return {kind.name: classical.choose(kind, validation, data.blur.padding, advance) for kind in kinds}
+    return {kind.name: classical.choose(kind, validation, data.padding, advance) for kind in kinds}
 
 
 def _methods(
     chosen: Mapping[str, classical.Choice], data: DeblurDataModule
 ) -> dict[str, tuple[classical.Baseline, str]]:
-    return {name: (choice.baseline, data.blur.padding) for name, choice in chosen.items()}
+    return {name: (choice.baseline, data.padding) for name, choice in chosen.items()}

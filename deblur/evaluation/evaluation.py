@@ -29,7 +29,7 @@ class Evaluation:
         contenders: the runs.
         pairs: of the first condition.
         values: name of a metric -> (N,), by method, of the first condition.
-        methods: of the first condition, the baselines with the blur's padding, by name.
+        methods: of the first condition, the baselines with the data's padding, by name.
         device: where the networks are.
     """
 

@@ -49,7 +49,7 @@ def measure_methods(
     Args:
         pairs: N of them.
         networks: by name, from blurred (and their PSFs, if they take such) to restored (B, C, H, W), on the device.
-        baselines: by name, each with the padding of the blur.
+        baselines: by name, each with the padding of the data.
         metrics: as the registry chooses them.
         labels: (M,), the digit of each image that the pairs are of, or None.
         batch_size: images that a network restores at once.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from deblur.evaluation.evaluate import evaluate_runs
+from deblur.metrics import image_metrics
 from tests.conftest import only_run, results
 
 SMALL = [
@@ -33,6 +35,22 @@ def test_a_run_on_the_offline_photographs_finishes(door, tmp_path, channels):
         line.split(",") for line in table.read_text().splitlines() if line.startswith("cnn") and ",psnr," in line
     )
     assert float(psnr[3]) == pytest.approx(results(run)["metrics"]["test/psnr"], abs=1e-4)
+
+
+def test_baselines_know_that_the_scene_goes_on_beyond_the_borders(door, tmp_path):
+    assert door(*SMALL, "data.channels=1").code == 0
+    settings = ("data.eval_crops=4", "metrics=[psnr]", "baselines=wiener")
+    evaluation = evaluate_runs(only_run(tmp_path / "outputs"), *settings)
+    ((wiener, padding),) = evaluation.methods.values()
+    assert padding == "reflect"
+    pairs = evaluation.pairs[0 : len(evaluation.pairs)]
+
+    def psnr(padding: str) -> float:
+        restored = wiener.restore(pairs.blurred, pairs.motion.psf, padding)
+        return float(image_metrics(restored, pairs.sharp)["psnr"].mean())
+
+    assert psnr("reflect") > psnr("zeros") + 3
+    assert float(evaluation.values[wiener.name]["psnr"].mean()) == pytest.approx(psnr("reflect"), abs=1e-4)
 
 
 @pytest.mark.parametrize(
