@@ -12,19 +12,20 @@ from deblur.errors import check_integer
 
 
 def restore_in_tiles(
-    network: Callable[[Tensor], Tensor], image: Tensor, *, tile: int = 256, overlap: int = 64, batch_size: int = 4
+    network: Callable[[Tensor], Tensor], image: Tensor, *, tile: int = 768, overlap: int = 64, batch_size: int = 1
 ) -> Tensor:
     """What the network makes of an image, (C, H, W) in float32 on the CPU, tile by tile.
 
     Tiles overlap; the outermost quarter of an overlap, where a tile ends but the image goes on, is thrown away, and
     over the rest neighbours are blended linearly. So there are no seams, and a network that looks at most overlap / 4
     pixels around each pixel makes what it makes of the whole image, to rounding. An image no larger than a tile is
-    restored whole.
+    restored whole; others are divided evenly, so that tiles may be smaller than they could be, but overlap no more
+    than they should.
 
     Args:
         network: from (B, C, H, W) to the same shape.
         image: (C, H, W), on the device of the network.
-        tile: side of a tile, pixels.
+        tile: the longest side of a tile, pixels.
         overlap: of neighbouring tiles, pixels; less than half a tile.
         batch_size: tiles that the network gets at once.
 
@@ -35,29 +36,32 @@ def restore_in_tiles(
     check_integer("overlap", overlap, low=0, high=tile // 2 - 1)
     check_integer("batch_size", batch_size, low=1)
     height, width = image.shape[-2:]
-    sides = min(tile, height), min(tile, width)
-    places = [(top, left) for top in _starts(height, tile, overlap) for left in _starts(width, tile, overlap)]
+    (rows, tops), (columns, lefts) = (_divided(side, tile, overlap) for side in (height, width))
+    places = [(top, left) for top in tops for left in lefts]
     if len(places) == 1:
         return network(image.unsqueeze(0))[0].float().cpu()
     total, weight = torch.zeros(image.shape), torch.zeros(height, width)
     for first in range(0, len(places), batch_size):
         chosen = places[first : first + batch_size]
-        tiles = torch.stack([image[:, top : top + sides[0], left : left + sides[1]] for top, left in chosen])
+        tiles = torch.stack([image[:, top : top + rows, left : left + columns] for top, left in chosen])
         for (top, left), made in zip(chosen, network(tiles).float().cpu(), strict=True):
-            rows = _ramp(top, sides[0], height, overlap)
-            columns = _ramp(left, sides[1], width, overlap)
-            window = rows[:, None] * columns
-            total[:, top : top + sides[0], left : left + sides[1]] += made * window
-            weight[top : top + sides[0], left : left + sides[1]] += window
+            window = _ramp(top, rows, height, overlap)[:, None] * _ramp(left, columns, width, overlap)
+            total[:, top : top + rows, left : left + columns] += made * window
+            weight[top : top + rows, left : left + columns] += window
     return total / weight
 
 
-def _starts(side: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin that cover the side and overlap by `overlap` at least."""
+def _divided(side: int, tile: int, overlap: int) -> tuple[int, list[int]]:
+    """The length of tiles, at most `tile`, and where they begin, that cover the side and overlap by `overlap` at least.
+
+    As few as can be, each of a multiple of 16 pixels (which networks that shrink images like best) where that fits.
+    """
     if side <= tile:
-        return [0]
+        return side, [0]
     count = -(-(side - overlap) // (tile - overlap))
-    return [round(number * (side - tile) / (count - 1)) for number in range(count)]
+    least = -(-(side + (count - 1) * overlap) // count)
+    length = min(tile, -(-least // 16) * 16)
+    return length, [round(number * (side - length) / (count - 1)) for number in range(count)]
 
 
 def _ramp(start: int, side: int, whole: int, overlap: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -54,8 +56,17 @@ def test_no_batch_is_larger_than_asked_nor_any_tile():
     assert {shape[1:] for shape in seen} == {(3, 48, 48)}
 
 
+@given(st.integers(65, 400), st.integers(0, 31))
+def test_tiles_are_few_and_overlap_little_more_than_asked(side, overlap):
+    seen = []
+    restore_in_tiles(lambda tiles: seen.append(tiles) or tiles, torch.zeros(1, 16, side), tile=64, overlap=overlap)
+    fewest = math.ceil((side - overlap) / (64 - overlap))
+    assert sum(map(len, seen)) == fewest
+    assert sum(tiles.shape[-1] for tiles in seen) < side + (fewest - 1) * overlap + fewest * 16
+
+
 @pytest.mark.parametrize(
-    ("key", "value"), [("tile", 8), ("overlap", 128), ("overlap", -1), ("batch_size", 0), ("tile", "large")]
+    ("key", "value"), [("tile", 8), ("overlap", 384), ("overlap", -1), ("batch_size", 0), ("tile", "large")]
 )
 def test_a_refused_argument_is_named(key, value):
     with pytest.raises(ArgumentError, match=rf"^{key}="):
