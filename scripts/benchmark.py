@@ -11,7 +11,9 @@ import argparse
 import json
 import logging
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 # Read when torch is imported. Threads that spin instead, the default, lose most of their speed on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -54,22 +56,30 @@ def main() -> None:
     logging.getLogger("deblur").setLevel(logging.WARNING)
     console = make_console()
     results = environment(options.device) | {"seconds": options.seconds, "rounds": ROUNDS, "rows": [], "growth": []}
-    with Console(stderr=True).status("") as status:
+    options.output.mkdir(parents=True, exist_ok=True)
+    file = options.output / f"{results['date']}{'' if options.device.type == 'cpu' else f'_{options.device.type}'}.json"
+    shown = Console(stderr=True)
+    with shown.status("") as status:
         bench = Bench(options.device, options.seconds, say=status.update)
         for name in dict.fromkeys(options.sections or SECTIONS):
+            if not shown.is_terminal:
+                shown.print(f"{time.strftime('%H:%M:%S')} {name}", highlight=False)
             for found in SECTIONS[name](bench):
                 results["rows" if isinstance(found, Row) else "growth"].append(found.as_dict())
-    results["left_out"] = bench.left_out
+                results["left_out"] = bench.left_out
+                write(results, file)  # now: a peer that fails later takes nothing away
     for table, rows in ((rows_table, results["rows"]), (growth_table, results["growth"])):
         if rows:
             print_table(console, table(rows), WORDS)
     for reason in bench.left_out:
         console.print(f"Left out: {reason}.", highlight=False)
-    options.output.mkdir(parents=True, exist_ok=True)
-    file = options.output / f"{results['date']}{'' if options.device.type == 'cpu' else f'_{options.device.type}'}.json"
+    console.print(f"written: {file} and .md", highlight=False, soft_wrap=True)
+
+
+def write(results: dict[str, Any], file: Path) -> None:
+    """Write the results as JSON into the file, and as a page beside it."""
     file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     file.with_suffix(".md").write_text(page(results), encoding="utf-8")
-    console.print(f"written: {file} and .md", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
