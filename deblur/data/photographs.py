@@ -46,15 +46,27 @@ def read_photograph(file: Path, channels: int) -> Tensor:
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
+            refuse_floats(image, file)
             picture = ImageOps.exif_transpose(image)
-            if picture.mode.startswith(("I", "F")):  # 16 bits, or more, of grey
-                values = np.asarray(picture, dtype=np.float64)
-                values = values / 257 if picture.mode.startswith("I") else values
-                picture = Image.fromarray(np.nan_to_num(values).round().clip(0, 255).astype(np.uint8))
+            if picture.mode.startswith("I"):  # 16 bits of grey
+                values = np.asarray(picture, dtype=np.float64) / 257
+                picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
             pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
+    except UsageError:
+        raise
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
     return torch.from_numpy(pixels).reshape(*pixels.shape[:2], channels).permute(2, 0, 1).contiguous()
+
+
+def refuse_floats(image: Image.Image, file: Path) -> None:
+    """Refuses a picture of floating-point numbers: nothing says which of them is white.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if image.mode.startswith("F"):
+        raise UsageError(f"{file}: has floating-point pixels; must have 8 bits a channel, or 16 of grey")
 
 
 class Photos:

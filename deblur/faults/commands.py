@@ -87,6 +87,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["seed=one"], ["seed=one", "whole number"]),
     (["ema.decay=2"], ["ema.decay=2", "0 to 1"]),
     (["early_stopping.patience=0"], ["early_stopping.patience=0", ">= 1"]),
+    (["early_stopping.patience=2", "trainer.limit_val_batches=0"], ["early_stopping.patience=2", "limit_val_batches"]),
     (["checkpoint.monitor=val/foo"], ["checkpoint.monitor=val/foo", "val/psnr"]),
     (["checkpoint.every_minutes=-1"], ["checkpoint.every_minutes=-1"]),
     (["module.nan_patience=-1"], ["module.nan_patience=-1", ">= 0"]),

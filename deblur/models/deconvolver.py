@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deblur.errors import ArgumentError, check_choice, check_integer
 from deblur.models.estimates import Estimates
-from deblur.models.fourier import continued, power, solve_psf, transfer_function, window
+from deblur.models.fourier import continued, full, power, solve_psf, transfer_function, window
 from deblur.models.wiener import WienerFilters
 
 
@@ -131,9 +131,9 @@ class _Stage(nn.Module):
         height, width = y.shape[-2:]
         # Room for what moves out of the image, so that circular convolution is linear there: (B, C, *size).
         size = tuple(max(n, self.half) + self.half + -n % 4 for n in (height, width))
-        rough = self.rough(x, y, size)
+        rough = self.rough(full(x), full(y), size).to(y.dtype)
         psf = self.cleaner(rough if before is None else torch.cat([rough, before], dim=1))  # (B, 1, K, K)
-        sharp, reblurred = self.deconvolve(x, y, psf, size)
+        sharp, reblurred = (made.to(y.dtype) for made in self.deconvolve(full(x), full(y), full(psf), size))
         return x + self.restore(torch.cat([x, y, sharp, y - reblurred], dim=1)), psf
 
     def rough(self, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def full(values: Tensor) -> Tensor:
+    """The values in single precision at least, which the transform needs."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def transfer_function(psf: Tensor, shape: tuple[int, int]) -> Tensor:
     """The factors of convolution with each PSF on a periodic grid, (B, 1, H, W // 2 + 1), complex.
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur.errors import check_integer
-from deblur.models.fourier import solve_psf, window
+from deblur.models.fourier import full, solve_psf, window
 
 
 class PSFHead(nn.Module):
@@ -49,7 +49,7 @@ class PSFHead(nn.Module):
 
     def forward(self, blurred: Tensor, restored: Tensor) -> Tensor:
         """The PSFs, (B, 1, psf_size, psf_size)."""
-        x, y = (_full(self.filters(images)) for images in (restored, blurred))
+        x, y = (full(self.filters(images)) for images in (restored, blurred))
         half = self.psf_size // 2
         # Room for what moves out of the image, so that circular convolution is linear there.
         shape = tuple(max(side, half) + half + 1 for side in x.shape[-2:])
@@ -57,9 +57,4 @@ class PSFHead(nn.Module):
         rough = window(solve_psf(fx, fy, self.log_ridge.exp().to(x.dtype), shape), self.psf_size)
         rough = rough / (rough.amax((-2, -1), keepdim=True) + 1e-4)
         logits = self.cleaner(rough.to(blurred.dtype)) + (self.sharpness * rough).sum(1, keepdim=True)
-        return F.softmax(_full(logits).flatten(1), dim=1).view(-1, 1, self.psf_size, self.psf_size)
-
-
-def _full(tensor: Tensor) -> Tensor:
-    """In single precision at least, which the Fourier transform needs."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+        return F.softmax(full(logits).flatten(1), dim=1).view(-1, 1, self.psf_size, self.psf_size)

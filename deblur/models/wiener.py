@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from deblur.blur.psf import good_size
 from deblur.errors import check_integer
-from deblur.models.fourier import continued, laplacian, power, transfer_function
+from deblur.models.fourier import continued, full, laplacian, power, transfer_function
 
 
 class WienerFilters(nn.Module):
@@ -43,7 +43,7 @@ class WienerFilters(nn.Module):
             psf: (B, 1, K, K), its origin the pixel (K // 2, K // 2).
         """
         height, width = blurred.shape[-2:]
-        y = blurred.to(torch.promote_types(blurred.dtype, torch.float32))  # which the Fourier transform needs
+        y = full(blurred)
         shape = tuple(good_size(side + psf.shape[-1] - 1) for side in (height, width))
         fk = transfer_function(psf.to(y), shape)
         noise, roughness = (p.exp().to(y).view(-1, 1, 1) for p in (self.log_noise, self.log_roughness))

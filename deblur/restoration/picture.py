@@ -1,7 +1,8 @@
-"""Pictures from files and back: bit depth, transparency, colour profile and EXIF stay as they are."""
+"""Pictures from files and back: 8 bits or 16 of grey, transparency, colour profile and EXIF stay as they are."""
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur.data.photographs import FORMATS
+from deblur.data.photographs import FORMATS, refuse_floats
 from deblur.errors import UsageError, shown
+
+log = logging.getLogger(__name__)
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 _QUALITY = {".jpg": {"quality": 95, "subsampling": 0}, ".jpeg": {"quality": 95, "subsampling": 0}}
@@ -38,20 +41,23 @@ class Picture:
 
     @classmethod
     def read(cls, file: Path) -> Picture:
-        """The picture in a file.
+        """The picture in a file; a warning if it has 16 bits of colour, of which Pillow reads 8.
 
         Raises:
-            UsageError: it is no picture, damaged, or moves.
+            UsageError: it is no picture, damaged, moves, or has floating-point pixels.
         """
         try:
             with Image.open(file, formats=FORMATS) as image:
                 if getattr(image, "n_frames", 1) > 1:
                     raise UsageError(f"{file}: has {image.n_frames} pictures; only files with one are restored")
+                refuse_floats(image, file)
                 about = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
                 deep = image.mode.startswith("I")
                 if deep:
                     pixels = np.asarray(image, dtype=np.float32)[..., None] / 65535
                     return cls(_as_tensor(pixels), None, True, about)
+                if any("16" in str(part[3]) for part in image.tile):  # how the file stores its pixels
+                    log.warning("%s: 16 bits of colour become 8", file)
                 clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
                 grey = image.mode in ("L", "LA", "1")
                 if image.mode == "CMYK":

@@ -38,7 +38,7 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     with section(""):
         source = check_path("input", settings["input"], "a picture, or a folder with pictures")
         target = check_path("output", settings["output"], "a folder")
-        tile = check_integer("tile", settings["tile"], low=16)
+        tile = check_integer("tile", settings["tile"], low=64)
         overlap = check_integer("overlap", settings["overlap"], low=0, high=tile // 2 - 1)
         batch_size = check_integer("batch_size", settings["batch_size"], low=1)
         compare = check_flag("compare", settings["compare"])
@@ -46,10 +46,12 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
             raise ArgumentError("output", settings["output"], "a folder")
     files = _files(source)
     goals = {file: target / file.relative_to(source if source.is_dir() else source.parent) for file in files}
-    inputs = {file.resolve() for file in files}
-    for goal in goals.values():
-        if goal.resolve() in inputs:
-            raise UsageError(f"output={settings['output']}: {goal} is an input, and would be overwritten")
+    beside = {file: goal.with_name(f"{goal.stem}_compare{goal.suffix}") for file, goal in goals.items()}
+    taken = {file.resolve(): "is an input" for file in files}
+    for goal in (*goals.values(), *(beside.values() if compare else ())):
+        if goal.resolve() in taken:
+            raise UsageError(f"output={settings['output']}: {goal} {taken[goal.resolve()]}, and would be overwritten")
+        taken[goal.resolve()] = "is also the restoration of another input"
     device = choose_device(settings["accelerator"])
     with section(""):
         check_path("run", settings["run"], "a run")
@@ -77,10 +79,11 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
                 made = picture.through(through, channels)
                 picture.write(made, goals[file])
                 if compare:
-                    beside = goals[file].with_name(f"{goals[file].stem}_compare{goals[file].suffix}")
-                    _compared(picture, made).write(torch.cat([picture.pixels, made], dim=2), beside)
-            except (UsageError, RuntimeError) as error:
+                    _compared(picture, made).write(torch.cat([picture.pixels, made], dim=2), beside[file])
+            except UsageError as error:
                 failed.append(shown(error))
+            except (RuntimeError, ValueError) as error:  # a network that does not take images of this size
+                failed.append(f"{file}: {shown(error)}")
     print(f"restored: {len(files) - len(failed)} of {len(files)}, in {target}")
     for line in failed:
         log.error("%s", line)

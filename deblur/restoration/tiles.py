@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deblur.errors import check_integer
+
+_GRID = 16  # pixels: of the networks here, none shrinks images by more
 
 
 def restore_in_tiles(
@@ -18,9 +21,9 @@ def restore_in_tiles(
 
     Tiles overlap; the outermost quarter of an overlap, where a tile ends but the image goes on, is thrown away, and
     over the rest neighbours are blended linearly. So there are no seams, and a network that looks at most overlap / 4
-    pixels around each pixel makes what it makes of the whole image, to rounding. An image no larger than a tile is
-    restored whole; others are divided evenly, so that tiles may be smaller than they could be, but overlap no more
-    than they should.
+    pixels around each pixel, and shrinks images by no more than 16, makes what it makes of the whole image, to
+    rounding. An image no larger than a tile is restored whole; others are divided evenly, so that tiles may be smaller
+    than they could be, but overlap little more than they should.
 
     Args:
         network: from (B, C, H, W) to the same shape.
@@ -32,7 +35,7 @@ def restore_in_tiles(
     Raises:
         ArgumentError: an argument is out of its range.
     """
-    check_integer("tile", tile, low=16)
+    check_integer("tile", tile, low=4 * _GRID)
     check_integer("overlap", overlap, low=0, high=tile // 2 - 1)
     check_integer("batch_size", batch_size, low=1)
     height, width = image.shape[-2:]
@@ -54,14 +57,17 @@ def restore_in_tiles(
 def _divided(side: int, tile: int, overlap: int) -> tuple[int, list[int]]:
     """The length of tiles, at most `tile`, and where they begin, that cover the side and overlap by `overlap` at least.
 
-    As few as can be, each of a multiple of 16 pixels (which networks that shrink images like best) where that fits.
+    As few as can be, and no longer than they must. All begin at multiples of `_GRID`: a network that shrinks images
+    by up to that puts its coarse pixels where it would in the whole image.
     """
     if side <= tile:
         return side, [0]
-    count = -(-(side - overlap) // (tile - overlap))
-    least = -(-(side + (count - 1) * overlap) // count)
-    length = min(tile, -(-least // 16) * 16)
-    return length, [round(number * (side - length) / (count - 1)) for number in range(count)]
+    for count in itertools.count(2):
+        least = -(-(side + (count - 1) * overlap) // count)
+        for length in range(least + (side - least) % _GRID, tile + 1, _GRID):  # so that the last begins on the grid
+            if (count - 1) * ((length - overlap) // _GRID * _GRID) >= side - length:
+                return length, [n * (side - length) // (count - 1) // _GRID * _GRID for n in range(count)]
+    raise AssertionError
 
 
 def _ramp(start: int, side: int, whole: int, overlap: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Muon for the matrices of a network, AdamW for the rest, as one optimizer."""
+"""Muon for the matrices of a network, Adam for the rest, as one optimizer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LONG = 3  # sides of this ratio make a matrix long
 
 
 class Muon(Optimizer):
-    """Muon: the momentum of each weight matrix is made orthogonal before the step; AdamW for all other parameters.
+    """Muon: the momentum of each weight matrix is made orthogonal before the step; Adam for all other parameters.
 
     The weight of a convolution, (out, in, h, w), counts as the matrix (out, in * h * w). The step is scaled by
     0.2 sqrt(max(rows, columns)), so that its root mean square, 0.2 lr, does not depend on the shape. Unlike
     `torch.optim.Muon` it takes convolutions, and the parameters that are no matrices as well. Matrices with a side
-    under `smallest`, such as a layer that makes a grey image, are left to AdamW. After K. Jordan et al., "Muon: an
+    under `smallest`, such as a layer that makes a grey image, are left to Adam. After K. Jordan et al., "Muon: an
     optimizer for hidden layers in neural networks", 2024, and J. Liu et al., "Muon is scalable for LLM training", 2025
     (the scale).
 
@@ -29,8 +29,8 @@ class Muon(Optimizer):
         params: parameters.
         lr: learning rate of Muon; a schedule changes it.
         momentum: of Muon, Nesterov's.
-        adam_ratio: learning rate of AdamW as a share of `lr`.
-        betas, eps: of AdamW.
+        adam_ratio: learning rate of Adam as a share of `lr`.
+        betas, eps: of Adam.
         smallest: smallest side of a matrix that is orthogonalised.
 
     Raises:

