@@ -6,12 +6,14 @@ import importlib
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import hydra
@@ -55,7 +57,9 @@ def door(config_name: str, task: str) -> None:
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))  # anywhere will do
     try:
         _refuse_unused(sys.argv[1:])
-        if is_sweep(sys.argv):
+        if {"-h", "--help"} & set(sys.argv):
+            code = _help(config_name, [argument for argument in sys.argv[1:] if not argument.startswith("-")])
+        elif is_sweep(sys.argv):
             if config_name != "train":
                 raise UsageError(f"-m: {config_name} does one thing at a time")
             from deblur.sweep import sweep
@@ -71,7 +75,20 @@ def door(config_name: str, task: str) -> None:
         if not str(error).startswith(("Config group override", "Only one of")):  # Hydra's own
             raise
         code = _say(_wrong_choice(sys.argv[1:]) or str(error))
+    except BrokenPipeError:  # who read what is printed has seen enough, like `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     sys.exit(code)
+
+
+def _help(config_name: str, overrides: Sequence[str]) -> int:
+    """Print the help text; Hydra's own way to it first composes every option of every group, which takes a second."""
+    config = compose(config_name, overrides, with_hydra=True)
+    template = config.hydra.help.template
+    with open_dict(config):
+        del config["hydra"]
+    print(Template(template).safe_substitute(CONFIG=OmegaConf.to_yaml(config)))
+    return 0
 
 
 def _run(config_name: str, task: str) -> int:
