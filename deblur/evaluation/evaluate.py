@@ -133,6 +133,9 @@ def _evaluated(
         metrics = choose(names, first.image_shape, labelled=labels is not None, psfs=psfs)
     for contender in contenders:
         try_network(contender, first, device)
+    for metric in metrics:
+        if metric.prepare is not None:
+            metric.prepare(device)
     if without_labels and wanted is None:
         log.warning("legibility is left out: %s", without_labels)
 
