@@ -75,6 +75,11 @@ class DeblurDataModule(LightningDataModule):
             self._images = self.load()
         return self._images
 
+    def share_images(self, other: DeblurDataModule) -> None:
+        """Take the images of another module, the same but for its blur, if they are the same here."""
+        if self.margin == other.margin:
+            self._images = other.images
+
     @property
     def origin(self) -> str:
         """What the images are, in words."""
@@ -111,6 +116,11 @@ class DeblurDataModule(LightningDataModule):
         if split not in self._evaluation:
             self._evaluation[split] = self.fixed_pairs(getattr(self.images, split), split)
         return self._evaluation[split]
+
+    def forget_pairs(self) -> None:
+        """Drop the fixed pairs that are kept: what is asked for again is made again, the same."""
+        for pairs in self._evaluation.values():
+            pairs.forget()
 
     def fixed_pairs(self, images: Tensor, split: str) -> EvaluationPairs:
         """The pairs that never change of these images, the first of `val` or `test`."""

@@ -19,12 +19,14 @@ from torch import Tensor
 from deblur.build import EVERYTHING, build, trusting
 from deblur.cli import CONFIGS, as_override, compose, explain, make_console, plain
 from deblur.data.module import DeblurDataModule
+from deblur.data.pairs import EvaluationPairs
+from deblur.data.photographs import decoding_once
 from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
 from deblur.evaluation import baselines as classical
 from deblur.evaluation.contenders import Contender, common_settings, open_contenders, try_network, with_estimator
 from deblur.evaluation.evaluation import Evaluation
 from deblur.evaluation.measure import Values, measure_methods
-from deblur.evaluation.protocols import Condition, Protocol
+from deblur.evaluation.protocols import Condition, Draws, Protocol
 from deblur.evaluation.registry import METRICS, choose
 from deblur.evaluation.report import show_report, write_report
 from deblur.evaluation.results import results_of
@@ -119,10 +121,8 @@ def _evaluated(
     modules = [_data_module(data, condition, trusted) for condition in conditions]
     first = modules[0]
     _check_baselines(settings["baselines"] if kinds else None, modules)
-    pairs = [
-        protocol.pairs(module, condition, settings["images"])
-        for module, condition in zip(modules, conditions, strict=True)
-    ]
+    with decoding_once():
+        pairs = _pairs(protocol, modules, conditions, settings["images"])
     wanted = settings["metrics"] or protocol.metrics
     labels, without_labels = _labels(first, wanted)
     if settings["estimator"] is not None:
@@ -157,6 +157,9 @@ def _evaluated(
                     advance=advance,
                 )
             )
+            module.forget_pairs()
+            if these is not pairs[0] and isinstance(these, EvaluationPairs):  # the first are shown in the figures
+                these.forget()
     results = results_of(protocol, conditions, found, chosen, metrics, contenders, first, len(pairs[0]))
     runs = ",".join(dict.fromkeys(_shown_run(contender.run) for contender in contenders))
     results["command"] = " ".join(["python evaluate.py", f"run={runs}", *_estimator(settings), *_others(typed)])
@@ -226,6 +229,16 @@ def _data_module(
     with section("blur"):
         blur.draw(1, shape[1:], torch.Generator().manual_seed(0))
     return module
+
+
+def _pairs(
+    protocol: Protocol, modules: Sequence[DeblurDataModule], conditions: Sequence[Condition], count: int | None
+) -> list[EvaluationPairs | Draws]:
+    """The pairs of each condition; those whose sharp images are the same hold them together."""
+    for number, module in enumerate(modules):
+        for other in modules[:number]:
+            module.share_images(other)
+    return [protocol.pairs(*each, count) for each in zip(modules, conditions, strict=True)]
 
 
 def _baselines(asked: Any) -> list[type[classical.Baseline]]:
