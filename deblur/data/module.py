@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +32,29 @@ class Images:
     val: Tensor
     test: Tensor
     source: str
+
+
+_download_to: ContextVar[tuple[Any, ...]] = ContextVar("download_to", default=())  # roots; none: to any
+
+
+@contextmanager
+def downloading_only_to(root: Any) -> Iterator[None]:
+    """Within the block, what is missing is downloaded to this root alone.
+
+    The settings of a run, which somebody else may have made, must not decide where on this machine folders are made:
+    the root is that of the command.
+    """
+    token = _download_to.set((root,))
+    try:
+        yield
+    finally:
+        _download_to.reset(token)
+
+
+def may_download_to(root: Path) -> bool:
+    """Whether what is missing may be downloaded to the root; see `downloading_only_to`."""
+    allowed = [Path(os.path.expanduser(str(one))).absolute() for one in _download_to.get()]
+    return not allowed or root.absolute() in allowed
 
 
 class DeblurDataModule(LightningDataModule):

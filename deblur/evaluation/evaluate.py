@@ -18,12 +18,19 @@ from torch import Tensor
 
 from deblur.build import EVERYTHING, build, trusting
 from deblur.cli import CONFIGS, as_override, compose, explain, make_console, plain
-from deblur.data.module import DeblurDataModule
+from deblur.data.module import DeblurDataModule, downloading_only_to
 from deblur.data.pairs import EvaluationPairs
 from deblur.data.photographs import decoding_once
 from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
 from deblur.evaluation import baselines as classical
-from deblur.evaluation.contenders import Contender, common_settings, open_contenders, try_network, with_estimator
+from deblur.evaluation.contenders import (
+    Contender,
+    common_settings,
+    open_contenders,
+    try_network,
+    typed_root,
+    with_estimator,
+)
 from deblur.evaluation.evaluation import Evaluation
 from deblur.evaluation.measure import Values, measure_methods
 from deblur.evaluation.protocols import Condition, Draws, Protocol
@@ -118,11 +125,11 @@ def _evaluated(
     conditions = protocol.conditions(blurs, _option)
     kinds = _baselines(settings["baselines"])
     trusted = {key: _trusted(settings, key) for key in ("blur", "data")}
-    modules = [_data_module(data, condition, trusted) for condition in conditions]
-    first = modules[0]
-    _check_baselines(settings["baselines"] if kinds else None, modules)
-    with decoding_once():
+    with downloading_only_to(typed_root(settings)), decoding_once():
+        modules = [_data_module(data, condition, trusted) for condition in conditions]
+        _check_baselines(settings["baselines"] if kinds else None, modules)
         pairs = _pairs(protocol, modules, conditions, settings["images"])
+    first = modules[0]
     wanted = settings["metrics"] or protocol.metrics
     labels, without_labels = _labels(first, wanted)
     if settings["estimator"] is not None:
