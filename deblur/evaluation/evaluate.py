@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,20 @@ def evaluate(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         typed: the overrides, as Hydra keeps them.
 
     Raises:
-        UsageError: a setting is refused, a run cannot be used; nothing was written.
+        UsageError: a setting is refused, a run cannot be used; nothing was written. Or what was found cannot be.
     """
     contenders, device = _opened(settings)
     folder, name = _folder(settings, contenders), _file_name(settings, typed)
+    _try_folder(folder)
     evaluation = _evaluated(settings, typed, contenders, device)
-    write_report(folder, name, evaluation.results)
-    drawn = []
-    for kind, figure in evaluation.figures().items():
-        drawn.append(f"{name}.png" if kind == "against" else f"{name}_{kind}.png")
-        figure.savefig(folder / drawn[-1])
     console = make_console()
     show_report(console, evaluation.results)
+    drawn = []
+    with _writing_to(folder):
+        write_report(folder, name, evaluation.results)
+        for kind, figure in evaluation.figures().items():
+            drawn.append(f"{name}.png" if kind == "against" else f"{name}_{kind}.png")
+            figure.savefig(folder / drawn[-1])
     beside = f", beside them {', '.join(drawn)}" if drawn else ""
     console.print(f"results: {folder / name}.md, .csv, .json{beside}", highlight=False, soft_wrap=True)
     return 0
@@ -283,13 +286,39 @@ def _folder(settings: Mapping[str, Any], contenders: Sequence[Contender]) -> Pat
     if settings["output"] is None:
         return contenders[0].run.path / "evaluation" if len(contenders) == 1 else Path("outputs/evaluation")
     with section(""):
-        folder = check_path("output", settings["output"], "a folder")
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise UsageError(
-            f"output={settings['output']}: must be a folder, {'this' if there == folder else there} is a file"
-        )
-    return folder
+        return check_path("output", settings["output"], "a folder")
+
+
+def _try_folder(folder: Path) -> None:
+    """Refuses a folder that cannot be made or written, before hours of computing; leaves nothing behind.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    missing = []
+    for path in (folder, *folder.absolute().parents):
+        if path.exists():
+            break
+        missing.append(path)
+    if not path.is_dir():
+        raise UsageError(f"output={folder}: must be a folder, {'this' if path == folder else path} is a file")
+    with _writing_to(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        finally:
+            for made in missing:
+                with suppress(OSError):
+                    made.rmdir()
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Within the block, what the system refuses is one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"output={folder}: cannot be written ({error.strerror or error})") from error
 
 
 def _file_name(settings: Mapping[str, Any], typed: Sequence[str]) -> str:
