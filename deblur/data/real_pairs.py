@@ -54,7 +54,7 @@ class RealPairs(Photographs):
     near the side of the pictures nearly on the whole of them, as papers do.
 
     Args:
-        blur: `NoBlur` without noise.
+        blur: `NoBlur` without noise and camera.
         root: folder of the pairs.
         variant: see `find_pairs`.
         size, channels, crops, eval_crops, cache_mb: see `Photographs`.
@@ -84,6 +84,8 @@ class RealPairs(Photographs):
         super().__init__(blur, root=root, **sizes, **common)
         if type(blur) is not NoBlur or blur.noise[1] > 0:
             raise UsageError("blur: real pairs are blurred already; no blur but `none`, without noise, goes with them")
+        if blur.camera is not None:
+            raise UsageError("blur.camera: a camera has taken real pairs already; blur/camera=off goes with them")
         self.folder = check_path("root", root, "a folder with pairs of blurred and sharp pictures")
         if variant is not None and (not isinstance(variant, str) or not variant):
             raise ArgumentError("variant", variant, "the name of a folder, J or R, or null")

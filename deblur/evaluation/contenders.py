@@ -125,6 +125,11 @@ def _run(path: str) -> Run:
     return run_of(path, "run")
 
 
+def typed_root(settings: Mapping[str, Any]) -> Any:
+    """The root of the data that the command names: by itself, by DEBLUR_DATA, or the usual one."""
+    return (settings.get("data") or {}).get("root", os.environ.get("DEBLUR_DATA", "data"))
+
+
 def common_settings(
     contenders: Sequence[Contender], settings: Mapping[str, Any], protocol: Protocol
 ) -> tuple[dict[str, Any], dict[str, Any]]:

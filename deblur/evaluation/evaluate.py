@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,22 @@ from torch import Tensor
 
 from deblur.build import EVERYTHING, build, trusting
 from deblur.cli import CONFIGS, as_override, compose, explain, make_console, plain
-from deblur.data.module import DeblurDataModule
+from deblur.data.module import DeblurDataModule, downloading_only_to
+from deblur.data.pairs import EvaluationPairs
+from deblur.data.photographs import decoding_once
 from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
 from deblur.evaluation import baselines as classical
-from deblur.evaluation.contenders import Contender, common_settings, open_contenders, try_network, with_estimator
+from deblur.evaluation.contenders import (
+    Contender,
+    common_settings,
+    open_contenders,
+    try_network,
+    typed_root,
+    with_estimator,
+)
 from deblur.evaluation.evaluation import Evaluation
 from deblur.evaluation.measure import Values, measure_methods
-from deblur.evaluation.protocols import Condition, Protocol
+from deblur.evaluation.protocols import Condition, Draws, Protocol
 from deblur.evaluation.registry import METRICS, choose
 from deblur.evaluation.report import show_report, write_report
 from deblur.evaluation.results import results_of
@@ -61,18 +71,20 @@ def evaluate(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         typed: the overrides, as Hydra keeps them.
 
     Raises:
-        UsageError: a setting is refused, a run cannot be used; nothing was written.
+        UsageError: a setting is refused, a run cannot be used; nothing was written. Or what was found cannot be.
     """
     contenders, device = _opened(settings)
     folder, name = _folder(settings, contenders), _file_name(settings, typed)
+    _try_folder(folder)
     evaluation = _evaluated(settings, typed, contenders, device)
-    write_report(folder, name, evaluation.results)
-    drawn = []
-    for kind, figure in evaluation.figures().items():
-        drawn.append(f"{name}.png" if kind == "against" else f"{name}_{kind}.png")
-        figure.savefig(folder / drawn[-1])
     console = make_console()
     show_report(console, evaluation.results)
+    drawn = []
+    with _writing_to(folder):
+        write_report(folder, name, evaluation.results)
+        for kind, figure in evaluation.figures().items():
+            drawn.append(f"{name}.png" if kind == "against" else f"{name}_{kind}.png")
+            figure.savefig(folder / drawn[-1])
     beside = f", beside them {', '.join(drawn)}" if drawn else ""
     console.print(f"results: {folder / name}.md, .csv, .json{beside}", highlight=False, soft_wrap=True)
     return 0
@@ -116,13 +128,11 @@ def _evaluated(
     conditions = protocol.conditions(blurs, _option)
     kinds = _baselines(settings["baselines"])
     trusted = {key: _trusted(settings, key) for key in ("blur", "data")}
-    modules = [_data_module(data, condition, trusted) for condition in conditions]
+    with downloading_only_to(typed_root(settings)), decoding_once():
+        modules = [_data_module(data, condition, trusted) for condition in conditions]
+        _check_baselines(settings["baselines"] if kinds else None, modules)
+        pairs = _pairs(protocol, modules, conditions, settings["images"])
     first = modules[0]
-    _check_baselines(settings["baselines"] if kinds else None, modules)
-    pairs = [
-        protocol.pairs(module, condition, settings["images"])
-        for module, condition in zip(modules, conditions, strict=True)
-    ]
     wanted = settings["metrics"] or protocol.metrics
     labels, without_labels = _labels(first, wanted)
     if settings["estimator"] is not None:
@@ -133,6 +143,9 @@ def _evaluated(
         metrics = choose(names, first.image_shape, labelled=labels is not None, psfs=psfs)
     for contender in contenders:
         try_network(contender, first, device)
+    for metric in metrics:
+        if metric.prepare is not None:
+            metric.prepare(device)
     if without_labels and wanted is None:
         log.warning("legibility is left out: %s", without_labels)
 
@@ -154,6 +167,9 @@ def _evaluated(
                     advance=advance,
                 )
             )
+            module.forget_pairs()
+            if these is not pairs[0] and isinstance(these, EvaluationPairs):  # the first are shown in the figures
+                these.forget()
     results = results_of(protocol, conditions, found, chosen, metrics, contenders, first, len(pairs[0]))
     runs = ",".join(dict.fromkeys(_shown_run(contender.run) for contender in contenders))
     results["command"] = " ".join(["python evaluate.py", f"run={runs}", *_estimator(settings), *_others(typed)])
@@ -225,6 +241,16 @@ def _data_module(
     return module
 
 
+def _pairs(
+    protocol: Protocol, modules: Sequence[DeblurDataModule], conditions: Sequence[Condition], count: int | None
+) -> list[EvaluationPairs | Draws]:
+    """The pairs of each condition; those whose sharp images are the same hold them together."""
+    for number, module in enumerate(modules):
+        for other in modules[:number]:
+            module.share_images(other)
+    return [protocol.pairs(*each, count) for each in zip(modules, conditions, strict=True)]
+
+
 def _baselines(asked: Any) -> list[type[classical.Baseline]]:
     if asked is None:
         return []
@@ -260,13 +286,39 @@ def _folder(settings: Mapping[str, Any], contenders: Sequence[Contender]) -> Pat
     if settings["output"] is None:
         return contenders[0].run.path / "evaluation" if len(contenders) == 1 else Path("outputs/evaluation")
     with section(""):
-        folder = check_path("output", settings["output"], "a folder")
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise UsageError(
-            f"output={settings['output']}: must be a folder, {'this' if there == folder else there} is a file"
-        )
-    return folder
+        return check_path("output", settings["output"], "a folder")
+
+
+def _try_folder(folder: Path) -> None:
+    """Refuses a folder that cannot be made or written, before hours of computing; leaves nothing behind.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    missing = []
+    for path in (folder, *folder.absolute().parents):
+        if path.exists():
+            break
+        missing.append(path)
+    if not path.is_dir():
+        raise UsageError(f"output={folder}: must be a folder, {'this' if path == folder else path} is a file")
+    with _writing_to(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        finally:
+            for made in missing:
+                with suppress(OSError):
+                    made.rmdir()
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Within the block, what the system refuses is one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"output={folder}: cannot be written ({error.strerror or error})") from error
 
 
 def _file_name(settings: Mapping[str, Any], typed: Sequence[str]) -> str:

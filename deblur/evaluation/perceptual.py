@@ -7,6 +7,7 @@ import http.client
 import io
 import pickle
 import socket
+import threading
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from deblur.data.download import DEADLINE_SECONDS, first_to_answer
 from deblur.errors import ArgumentError, UsageError
 
 SMALLEST = 64  # pixels of a side: the patches on which people were asked, and the distance was fitted
+
+_setting_up = threading.Lock()  # the download, standard error and the sockets' timeout are the whole process's
 
 
 def lpips(images: Tensor, sharp: Tensor) -> Tensor:
@@ -38,13 +41,26 @@ def lpips(images: Tensor, sharp: Tensor) -> Tensor:
     if images.shape[1] not in (1, 3) or min(images.shape[-2:]) < SMALLEST:
         allowed = f"photographs of 1 or 3 channels and at least {SMALLEST}x{SMALLEST} pixels"
         raise ArgumentError("images", tuple(images.shape), allowed)
-    network = _network(images.device)
+    network = prepare(images.device)
     both = [side.float().clamp(0, 1).expand(-1, 3, -1, -1) for side in (images, sharp)]
     with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
         parts = [
             network(*pair, normalize=True).flatten() for pair in zip(*(side.split(1) for side in both), strict=True)
         ]
     return torch.cat(parts)
+
+
+def prepare(device: torch.device) -> nn.Module:
+    """The network of the distance on a device; of several threads that ask for it, one sets it up.
+
+    While it does, standard error and the timeout of sockets are others for the whole process: call it before threads
+    start that need those.
+
+    Raises:
+        UsageError: the weights are not there and cannot be downloaded, or are damaged.
+    """
+    with _setting_up:
+        return _network(torch.empty(0, device=device).device)  # with its index, as tensors there have it
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from deblur.errors import ArgumentError, check_choice
@@ -18,6 +19,7 @@ from deblur.metrics import PSF_CORRELATION, image_metrics, psf_correlation
 DIGIT = (1, 28, 28)  # (C, H, W) that the classifier of digits reads
 
 Compute = Callable[[Tensor, Tensor, Tensor | None], dict[str, Tensor]]
+Prepare = Callable[[torch.device], object]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Metric:
         photographs_only: it applies to images of 1 or 3 channels that are no digits, and only where it is asked for:
             its weights are a download.
         of_psfs: it judges not images but the PSFs that a network finds.
+        prepare: sets up on a device what it needs there; called once, before threads compute it.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Metric:
     digits_only: bool = False
     photographs_only: bool = False
     of_psfs: bool = False
+    prepare: Prepare | None = None
 
     def obstacle(self, image_shape: tuple[int, int, int], *, labelled: bool, psfs: bool = False) -> str | None:
         """Why it does not apply to images of (C, H, W), or None: it does.
@@ -109,6 +113,7 @@ METRICS: dict[str, Metric] = {
             _alone("lpips", perceptual.lpips),
             smallest=perceptual.SMALLEST,
             photographs_only=True,
+            prepare=perceptual.prepare,
         ),
         Metric(
             PSF_CORRELATION,

@@ -47,7 +47,7 @@ def results_of(
                 methods[name]["worst"] = [{"image": i, "psnr": float(values[name]["psnr"][i])} for i in worst]
         described.append({"labels": condition.labels, "methods": methods})
     results = {
-        "title": protocol.title,
+        "title": protocol.heading(data),
         "data": data.origin,
         "images": count,
         "labels": list(conditions[0].labels),

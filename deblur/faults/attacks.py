@@ -3,7 +3,8 @@
 A run folder is made, one attack is put into it, and it is used in every way that it concerns: loaded, resumed, taken
 as `init`, published, evaluated; a sweep is summarised, PSFs are read. A try is harmless if the program that the attack
 names did not run, the word in the environment that it asks for stands in no file and no message, nothing outside of
-the folder changed, little memory was taken, and it ended in one line or as if nothing were wrong.
+the folder changed, little memory was taken, and it ended in one line or as if nothing were wrong. An attack that
+changes nothing of the run is none, and no harmless one. In place of downloads, files are made where they would come to.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from unittest.mock import patch
 import torch
 
 import deblur
+from deblur.data import download
 from deblur.errors import ArgumentError, UsageError
-from deblur.faults.hostile import ATTACKS, SECRET, VARIABLE, Attack
+from deblur.faults.hostile import ATTACKS, SECRET, VARIABLE, Attack, NotPlanted, replaced
 from deblur.faults.row import Row, Setting
 from deblur.faults.tiny import Ended, call_door, trained_run
 from deblur.training.weights import read_weights
@@ -60,10 +62,16 @@ def try_attack(attack: Attack, whole: Path, folder: Path, data: Path) -> str | N
     shutil.copytree(whole, victim)
     if attack.unfinished:
         results = (victim / "results.json").read_text()
-        (victim / "results.json").write_text(results.replace('"finished"', '"running"'))
-    attack.plant(victim, outside)
+        (victim / "results.json").write_text(replaced(results, '"finished"', '"running"'))
+    sound = _content(victim.parent)
+    try:
+        attack.plant(victim, outside)
+    except NotPlanted as error:
+        return f"was not planted: {error}"
+    if _content(victim.parent) == sound:
+        return "was not planted: nothing changed"
     before = _content(outside)
-    with patch.dict(os.environ, {VARIABLE: SECRET}):
+    with patch.dict(os.environ, {VARIABLE: SECRET}), patch.object(download, "download_idx", _as_if_downloaded):
         for name in attack.uses:
             peak = _memory()
             started = time.process_time()
@@ -150,7 +158,22 @@ USES: dict[str, Callable[[Path, Path, Path], Ended | str]] = {
 
 
 def _content(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """What is in each file, and where each link leads to."""
+    content = {}
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            content[str(path)] = os.fsencode(path.readlink())
+        elif path.is_file():
+            content[str(path)] = path.read_bytes()
+    return content
+
+
+def _as_if_downloaded(dataset: type, root: Path) -> bool:
+    """What a download does to the folders, without a network."""
+    folder = root / dataset.__name__ / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "downloaded").touch()
+    return False
 
 
 def _memory() -> float:

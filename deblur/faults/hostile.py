@@ -43,6 +43,21 @@ class Attack:
     unfinished: bool = False
 
 
+class NotPlanted(Exception):
+    """An attack finds nothing of what it changes: what is tried then is no attack."""
+
+
+def replaced(content: Any, old: Any, new: Any) -> Any:
+    """The text or bytes with all that is old replaced.
+
+    Raises:
+        NotPlanted: nothing is.
+    """
+    if old not in content:
+        raise NotPlanted(f"there is no {old!r} to replace")
+    return content.replace(old, new)
+
+
 class _Payload:
     """Unpickled, it would make a file."""
 
@@ -102,18 +117,20 @@ def _giant_storage(run: Path, outside: Path) -> None:
 
 def _giant_tensor(run: Path, outside: Path) -> None:
     """The first size of the first kernel, 8, becomes two thousand million."""
-    with zipfile.ZipFile(run / "checkpoints/last.ckpt") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts = _parts(run / "checkpoints/last.ckpt")
+    (described,) = [name for name in parts if name.endswith("data.pkl")]
+    parts[described] = replaced(parts[described], b"K\x08K\x04K\x03", b"J\xff\xff\xff\x7fK\x04K\x03")
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in parts.items():
-            archive.writestr(name, content.replace(b"K\x08K\x04K\x03", b"J\xff\xff\xff\x7fK\x04K\x03"))
+            archive.writestr(name, content)
     _both(run, stream.getvalue())
 
 
 def _zip_bomb(run: Path, outside: Path) -> None:
-    with zipfile.ZipFile(run / "checkpoints/last.ckpt") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts = _parts(run / "checkpoints/last.ckpt")
+    if not any(name.endswith("data/0") for name in parts):
+        raise NotPlanted(f"no data/0 among {', '.join(parts)}")
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in parts.items():
@@ -121,6 +138,11 @@ def _zip_bomb(run: Path, outside: Path) -> None:
                 part.write(content)
                 _fill(part, _BOMB if name.endswith("data/0") else 0)
     _both(run, stream.getvalue())
+
+
+def _parts(file: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def _fill(part: IO[bytes], size: int) -> None:
@@ -178,6 +200,8 @@ def _value(path: str, value: str) -> Callable[[Path, Path], None]:
             place = config
             for key in parents:
                 place = place[key]
+            if leaf not in place:
+                raise NotPlanted(f"the settings have no {path}")
             place[leaf] = value.replace("{outside}", str(outside))
 
         _settings(run, change)
@@ -337,6 +361,7 @@ ATTACKS = (
     Attack(_GIANTS, "a .npz bomb", _psfs(_npz_bomb), ("psfs",)),
     Attack(_PLACES, "../ in the run's name", _value("name", "../../../{outside}/x"), ("resume",), unfinished=True),
     Attack(_PLACES, "another output_root", _value("output_root", "{outside}"), ("resume",), unfinished=True),
+    Attack(_PLACES, "another root of the data", _value("data.root", "{outside}/data"), ("resume",), unfinished=True),
     Attack(_PLACES, "../ in the sweep's name", _value("sweep.name", "../../outside"), ("resume",), unfinished=True),
     Attack(_PLACES, "../ in the name of a sweep's job", _sweep("../outside"), ("summary",)),
     Attack(_PLACES, "a sweep's lock that is a link", _sweep("run", lock=True), ("summary",)),

@@ -86,6 +86,8 @@ def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
         portable["task"] = {**config["task"], "estimator": "<run>"}
     if config["data"].get("root") is not None:
         portable["data"] = {**config["data"], "root": "data" if "source" in config["data"] else "<folder>"}
+    if (config.get("blur") or {}).get("path") is not None:
+        portable["blur"] = {**config["blur"], "path": "<psfs>"}
     return portable
 
 

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deblur.blur import Motion
 from deblur.build import EVERYTHING, build, constructor_parameters, trusting
 from deblur.cli import make_console
-from deblur.data.module import DeblurDataModule
+from deblur.data.module import DeblurDataModule, downloading_only_to
 from deblur.errors import UsageError, check_path, shown
 from deblur.figures import draw_blur
 from deblur.metrics import PSF_CORRELATION
@@ -124,7 +124,7 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
     check_settings(composed)
     inherited = os.environ.get(_RUN_VARIABLE)
     run: Run | None = None
-    with ExitStack() as stack:
+    with ExitStack() as stack, downloading_only_to(composed["data"].get("root")):
         if inherited is not None:
             run = Run(Path(inherited))
             settings = run.config()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur.blur import Line, NoBlur
+from deblur.blur import Camera, Line, NoBlur
 from deblur.data.real_pairs import RealPairs
 from deblur.errors import ArgumentError, UsageError
 
@@ -219,6 +219,11 @@ def test_a_picture_cut_off_in_its_middle_is_named(tmp_path):
 def test_no_other_blur_goes_with_pairs_that_are_blurred(tmp_path, blur):
     with pytest.raises(UsageError, match="blur: real pairs are blurred already"):
         RealPairs(blur, root=str(tmp_path))
+
+
+def test_no_camera_goes_with_pairs_that_one_has_taken(tmp_path):
+    with pytest.raises(UsageError, match=r"blur\.camera: a camera has taken real pairs already"):
+        RealPairs(NoBlur(camera=Camera()), root=str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,12 @@ class Large(Photographs):
     shape = (1, 32, 32)
 
 
+class Photograph(Photographs):
+    """Grey images that are large enough for LPIPS."""
+
+    shape = (1, 64, 64)
+
+
 class Empty(Photographs):
     """Colour images of which none are for test."""
 

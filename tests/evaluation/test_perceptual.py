@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+import threading
+import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +19,7 @@ from torchmetrics.functional.image import learned_perceptual_image_patch_similar
 
 from deblur.errors import ArgumentError, UsageError
 from deblur.evaluation import perceptual
+from deblur.evaluation.evaluate import evaluate_runs
 from deblur.evaluation.perceptual import lpips
 
 FILE = Path(torchvision.models.AlexNet_Weights.DEFAULT.url).name
@@ -94,6 +99,48 @@ def test_download_that_breaks_off_is_one_line(monkeypatch):
     monkeypatch.setattr(torchvision.models, "alexnet", broken)
     with pytest.raises(UsageError, match=r"lpips: .*failed .*timed out"):
         lpips(*pair())
+
+
+def test_two_threads_set_it_up_once_and_leave_the_process_as_it_was(random_weights, monkeypatch):
+    alexnet, built = torchvision.models.alexnet, []
+
+    def slow(weights: object) -> nn.Module:
+        built.append(threading.current_thread())
+        time.sleep(0.3)
+        return alexnet(weights)
+
+    monkeypatch.setattr(torchvision.models, "alexnet", slow)
+    screen, timeout, found = sys.stderr, socket.getdefaulttimeout(), []
+    start = threading.Barrier(2)
+
+    def judge() -> None:
+        start.wait()
+        found.append(lpips(*pair()))
+
+    threads = [threading.Thread(target=judge) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 1
+    assert torch.equal(*found)
+    assert sys.stderr is screen
+    assert socket.getdefaulttimeout() == timeout
+
+
+def test_an_evaluation_sets_it_up_before_its_threads_start(random_weights, runs, monkeypatch):
+    alexnet, built = torchvision.models.alexnet, []
+    monkeypatch.setattr(
+        torchvision.models, "alexnet", lambda weights: built.append(threading.current_thread()) or alexnet(weights)
+    )
+    torch.set_num_threads(2)
+    try:
+        data = "data._target_=tests.evaluation.made_up.Photograph"
+        found = evaluate_runs(runs / "mine", data, "metrics=[lpips]", "batch_size=3", "accelerator=cpu")
+    finally:
+        torch.set_num_threads(1)
+    assert built == [threading.main_thread()]
+    assert len(found.values["mine"]["lpips"]) == 6
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 half a file"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 from deblur.blur import RandomWalk
 from deblur.cli import CONFIGS
 from deblur.data.idx import read_idx
+from deblur.data.module import Images
 from deblur.errors import ArgumentError
 from deblur.evaluation.measure import measure_methods
 from deblur.evaluation.protocols import Draws, Lengths, Noise, Tremor
@@ -175,6 +177,7 @@ def test_the_published_rows_stand_beside_ours(evaluate, identity):
     assert ended.code == 0, ended.err
     (file,) = (identity / "evaluation").glob("tremor*.md")
     for text in (ended.out, file.read_text()):
+        assert "hand-tremor benchmark, not as published: 3 rounds of 25 out of 61 test digits, MNIST" in text
         for words in ("0.001624", "0.000023", "7.8 M", "0.003707", "1.0 M", "0.051600", "0.067400"):
             assert words in text
         for words in ("U-Net, published best", "skip autoencoder", "blurred input", "mean digit", "identity, measured"):
@@ -183,6 +186,18 @@ def test_the_published_rows_stand_beside_ours(evaluate, identity):
     errors = [float(row.split("|")[2]) for row in rows]
     assert errors == sorted(errors, reverse=True)
     assert len(rows) == 6
+
+
+@pytest.mark.parametrize(
+    ("rounds", "digits", "there"), [(10, 10_000, 10_000), (10, 10_000, 61), (10, 9_999, 10_000), (9, 10_000, 10_000)]
+)
+def test_only_what_was_published_is_called_the_benchmark_without_more_words(rounds, digits, there):
+    images = Images(None, torch.zeros(0), torch.zeros(there, 1), "files")
+    heading = Tremor(rounds, digits).heading(SimpleNamespace(images=images))
+    if (rounds, digits, there) == (10, 10_000, 10_000):
+        assert heading == "hand-tremor benchmark"
+    else:
+        assert f"not as published: {rounds} rounds of {digits:,} out of {there:,} test digits" in heading
 
 
 def test_another_evaluation_seed_is_another_benchmark(evaluate, identity):

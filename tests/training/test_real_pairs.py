@@ -74,6 +74,7 @@ def test_an_evaluation_that_needs_their_blur_is_refused_in_one_line(door, run, t
     ("arguments", "said"),
     [
         (["blur=shake"], ["blur: real pairs are blurred already"]),
+        (["blur/camera=phone"], ["blur.camera: a camera has taken real pairs already", "blur/camera=off"]),
         (["data.root=nowhere"], ["data.root=nowhere", "a folder with pairs"]),
         (["data.variant=blur_sharp"], ["data.root=pairs", "has no pairs", "blur_sharp beside"]),
         (["model=deconvolver", "module.psf_weight=0.1"], ["module.psf_weight", "nobody knows those of real pairs"]),
