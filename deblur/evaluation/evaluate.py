@@ -19,7 +19,7 @@ from torch import Tensor
 from deblur.build import EVERYTHING, build, trusting
 from deblur.cli import CONFIGS, as_override, compose, explain, make_console, plain
 from deblur.data.module import DeblurDataModule
-from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
+from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, shown
 from deblur.evaluation import baselines as classical
 from deblur.evaluation.contenders import Contender, common_settings, open_contenders, try_network, with_estimator
 from deblur.evaluation.evaluation import Evaluation
@@ -30,7 +30,7 @@ from deblur.evaluation.report import show_report, write_report
 from deblur.evaluation.results import results_of
 from deblur.training.restorer import choose_device
 from deblur.training.run import Run, folder_name, run_of
-from deblur.training.settings import section
+from deblur.training.settings import check_keys, section
 
 log = logging.getLogger(__name__)
 
@@ -170,9 +170,7 @@ def _refuse_decided(typed: Sequence[str], protocol: Protocol) -> None:
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    for key, value in settings.items():
-        if key not in _KEYS:
-            raise UsageError(f"{key}={shown(value)}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+    check_keys(settings, _KEYS)
     with section(""):
         if settings["images"] is not None:
             check_integer("images", settings["images"], low=1)
