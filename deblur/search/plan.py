@@ -20,9 +20,9 @@ from deblur.errors import (
     check_path,
     shown,
 )
+from deblur.metric_names import metric_mode
 from deblur.search.space import Entry, read_space
 from deblur.stored import dump_yaml, read_yaml
-from deblur.training.checkpoint import metric_mode
 from deblur.training.run import folder_name, refuse_links, write_atomically
 from deblur.training.settings import check_keys, differences, section
 from deblur.training.train import make_plan, refuse_processes

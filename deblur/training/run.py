@@ -330,7 +330,7 @@ def _flush(path: Path) -> None:
 
 def _has_kinds(results: Mapping[str, Any]) -> bool:
     """Whether what others rely on in a results.json is of the kind that a run writes."""
-    numbers = [results.get(key) for key in ("parameters", "images_per_second", "seconds")]
+    numbers = [results.get(key) for key in ("parameters", "images_per_second", "seconds", "best_epoch")]
     metrics = results.get("metrics", {})
     versions = results.get("versions", {})
     if not isinstance(metrics, dict) or not isinstance(versions, dict):
