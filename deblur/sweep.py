@@ -88,7 +88,8 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     else:
         codes = _run_side_by_side(run, todo) if at_once > 1 else _run_in_turn(run, todo)
     plan.write()
-    again = ["python", sys.argv[0], "-m", *plan.command, *theirs, f"sweep.name={plan.folder.name}"]
+    named = [override for override in ours if not override.startswith("sweep.name=")]
+    again = ["python", sys.argv[0], "-m", *named, *theirs, f"sweep.name={plan.folder.name}"]
     return _conclude(plan, max(codes, default=0), shlex.join(again))
 
 

@@ -139,9 +139,9 @@ def test_the_same_command_runs_only_what_is_not_finished(door, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
-        ended = door(*whole, "sweep.name=cut")
+        ended = door(*whole, "sweep.name=cut", "sweep.metric=val/ssim")
     assert ended.code == 130
-    assert ended.err.strip().endswith("model.depth=2,3 seed=0,1 sweep.name=cut")
+    assert ended.err.strip().endswith("model.depth=2,3 seed=0,1 sweep.metric=val/ssim sweep.name=cut")
     folder = tmp_path / "outputs/sweeps/cut"
     states = {row["run"]: row["status"] for row in table(folder)}
     assert sorted(states.values()) == ["finished", "finished", "interrupted", "new"]
