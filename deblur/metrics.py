@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-HIGHEST_PSNR = 100.0  # dB, of an exact image: no infinity reaches a file
+from deblur.metric_names import NAMES, PSF_CORRELATION
 
-NAMES = ("psnr", "ssim", "mse", "psnr_blurred", "ssim_blurred", "mse_blurred", "psnr_gain")
-PSF_CORRELATION = "psf_correlation"  # of networks that estimate PSFs, beside those
+HIGHEST_PSNR = 100.0  # dB, of an exact image: no infinity reaches a file
 
 
 def image_metrics(images: Tensor, sharp: Tensor) -> dict[str, Tensor]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from deblur.build import EVERYTHING, build, trusting
 from deblur.data.module import DeblurDataModule
-from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
+from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path
 from deblur.figures import draw_blur
-from deblur.training.settings import section
+from deblur.training.settings import check_keys, section
 
 _KEYS = ("blur", "data", "split", "count", "output", "pairs")
 
@@ -23,9 +23,7 @@ def preview(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     Raises:
         UsageError: a setting is refused, or a file cannot be written.
     """
-    for key, value in settings.items():
-        if key not in _KEYS:
-            raise UsageError(f"{key}={shown(value)}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+    check_keys(settings, _KEYS)
     with section(""):
         split = check_choice("split", settings["split"], ("val", "test"))
         count = check_integer("count", settings["count"], low=1, high=64)

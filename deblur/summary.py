@@ -15,14 +15,19 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from deblur.errors import ArgumentError, UsageError, nearest, shown
+from deblur.errors import UsageError, check_choice, shown
+from deblur.metric_names import LOSS, TEST, VALIDATION, metric_mode
 from deblur.stored import dump_yaml, read_yaml
 from deblur.tables import as_csv, as_markdown, print_table
 from deblur.training.run import Run, folder_name, one_at_a_time, refuse_links, write_atomically
 
-METRICS = tuple(f"test/{name}" for name in ("psnr", "ssim", "mse", "psnr_gain"))
+# What a table has columns of; it can be sorted by any metric of the runs.
+METRICS = tuple(f"{split}/{name}" for split in ("val", "test") for name in ("psnr", "ssim", "mse", "psnr_gain"))
+_TABLE = ("val/psnr", "test/psnr", "test/ssim", "test/mse", "test/psnr_gain")  # of those, as Markdown and printed
+_TITLES = {"psnr": "PSNR, dB", "ssim": "SSIM", "mse": "MSE", "psnr_gain": "gain, dB"}
+_DIGITS = {"psnr": 2, "psnr_gain": 2, "psnr_blurred": 2, "ssim": 4, "ssim_blurred": 4, "mse": 6, "mse_blurred": 6}
 _FILE = "sweep.yaml"
-_SHOWN = ("parameters", "images_per_second", "seconds", "error")  # what else a row has of a run's results
+_SHOWN = ("best_epoch", "parameters", "images_per_second", "seconds", "error")  # what else a row has of a run's results
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Sweep:
         folder: of the sweep.
         command: the overrides as typed, which tell one sweep from another.
         swept: the keys that differ between jobs, in the order typed.
-        metric: what the table is sorted by, one of `METRICS`.
+        metric: what the table is sorted by. On validation images, or the settings would be chosen on those of the test.
         jobs: all jobs, in the order of the command.
     """
 
@@ -96,11 +101,10 @@ class Sweep:
             results = run.results()
             metrics = results.get("metrics") or {}
             row: dict[str, Any] = {"run": job.name} | {key: job.overrides.get(key, "") for key in self.swept}
-            row |= {"status": run.state()} | {name: metrics.get(name) for name in METRICS}
+            row |= {"status": run.state()} | {name: metrics.get(name) for name in self._metrics}
             row |= {key: results.get(key) for key in _SHOWN}
             rows.append(row)
-        sign = 1 if self.metric.endswith("mse") else -1
-        return sorted(rows, key=lambda row: (row[self.metric] is None, sign * (row[self.metric] or 0.0)))
+        return sorted(rows, key=self._rank)
 
     def over_seeds(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Mean and standard deviation over seeds for otherwise equal settings; empty if no seeds were swept."""
@@ -114,12 +118,12 @@ class Sweep:
         found = []
         for settings, members in groups.items():
             line: dict[str, Any] = dict(zip(others, settings, strict=True)) | {"seeds": len(members)}
-            for name in METRICS:
-                values = [member[name] for member in members]
-                line[name] = mean(values)
+            for name in self._metrics:
+                values = [member[name] for member in members if member[name] is not None]
+                line[name] = mean(values) if values else None
                 line[f"{name} std"] = stdev(values) if len(values) > 1 else None
             found.append(line)
-        return found
+        return sorted(found, key=self._rank)
 
     def write(self) -> None:
         """Write summary.csv, summary.md and summary.png, each whole; jobs that end at once write in turn."""
@@ -151,26 +155,35 @@ class Sweep:
         runs = {job.name: Run(self.folder / job.name) for job in self.jobs}
         return [(name, str(run.results().get("error"))) for name, run in runs.items() if run.state() == "failed"]
 
+    def _rank(self, row: Mapping[str, Any]) -> tuple[bool, float]:
+        value = row[self.metric]
+        return value is None, (1 if metric_mode(self.metric) == "min" else -1) * (value or 0.0)
+
+    @property
+    def _metrics(self) -> tuple[str, ...]:
+        return _with_first(self.metric, METRICS)
+
     @property
     def _words(self) -> tuple[str, ...]:
         return (*self.swept, "run", "status", "error")
 
     def _cells(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-        names = {"test/psnr": "PSNR, dB", "test/ssim": "SSIM", "test/mse": "MSE", "test/psnr_gain": "gain, dB"}
-        keys = [*(self.swept or ["run"]), *METRICS, "parameters", "seconds"]
+        keys = [*(self.swept or ["run"]), *_with_first(self.metric, _TABLE), "parameters", "seconds"]
         if any(row["status"] != "finished" for row in rows):
             keys.insert(len(self.swept or ["run"]), "status")
         if any(row["error"] for row in rows):
             keys.append("error")
-        return [[names.get(key, key) for key in keys]] + [[_text(key, row[key]) for key in keys] for row in rows]
+        return [[_title(key) for key in keys]] + [[_text(key, row[key]) for key in keys] for row in rows]
 
     def _seed_cells(self, lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         others = [key for key in self.swept if key != "seed"]
-        cells = [[*others, "seeds", "PSNR, dB", "SSIM", "MSE", "gain, dB"]]
+        names = _with_first(self.metric, _TABLE)
+        cells = [[*others, "seeds", *map(_title, names)]]
         for line in lines:
             values = [
-                _text(name, line[name]) + (f" ± {_text(name, line[f'{name} std'])}" if line["seeds"] > 1 else "")
-                for name in METRICS
+                _text(name, line[name])
+                + ("" if line[f"{name} std"] is None else f" ± {_text(name, line[f'{name} std'])}")
+                for name in names
             ]
             cells.append([*(str(line[key]) for key in others), str(line["seeds"]), *values])
         return cells
@@ -247,9 +260,17 @@ def check_metric(name: Any) -> str:
     Raises:
         ArgumentError: it cannot.
     """
-    if name not in METRICS:
-        raise ArgumentError("metric", name, f"one of {', '.join(METRICS)}{nearest(str(name), METRICS)}")
-    return name
+    return check_choice("metric", name, (*VALIDATION, *TEST, LOSS))
+
+
+def _with_first(name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names; one that is not among them comes first."""
+    return tuple(names) if name in names else (name, *names)
+
+
+def _title(key: str) -> str:
+    split, _, name = key.rpartition("/")
+    return f"{split} {_TITLES[name]}" if name in _TITLES else key
 
 
 def _text(key: str, value: Any) -> str:
@@ -260,6 +281,6 @@ def _text(key: str, value: Any) -> str:
     if key == "parameters":
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.{ {'test/psnr': 2, 'test/psnr_gain': 2, 'test/ssim': 4, 'test/mse': 6}.get(key, 3) }f}"
+        return f"{value:.{_DIGITS.get(key.rpartition('/')[2], 3)}f}"
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -34,7 +34,7 @@ from omegaconf import DictConfig
 from deblur.cli import CONFIGS, call, compose, make_console, prepare_logging, settings_of
 from deblur.errors import ArgumentError, UsageError, shown
 from deblur.summary import Job, Sweep, check_metric
-from deblur.training.run import Run, folder_name
+from deblur.training.run import Run, folder_name, suffixed
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     else:
         codes = _run_side_by_side(run, todo) if at_once > 1 else _run_in_turn(run, todo)
     plan.write()
-    again = ["python", sys.argv[0], "-m", *plan.command, *theirs, f"sweep.name={plan.folder.name}"]
+    named = [override for override in ours if not override.startswith("sweep.name=")]
+    again = ["python", sys.argv[0], "-m", *named, *theirs, f"sweep.name={plan.folder.name}"]
     return _conclude(plan, max(codes, default=0), shlex.join(again))
 
 
@@ -122,7 +123,8 @@ def _plan(config_name: str, jobs: Sequence[Sequence[str]], swept: Sequence[str],
     except ArgumentError as error:
         raise UsageError(f"sweep.{error}") from error
     parent = Path(config.output_root).expanduser() / "sweeps"
-    folder = parent / (name or _free_name(parent, datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
+    free = (other for other in suffixed(datetime.now().strftime("%Y-%m-%d_%H-%M-%S")) if not (parent / other).exists())
+    folder = parent / (name or next(free))
     command = [override for override in typed if override.partition("=")[0] not in ("sweep.name", "sweep.metric")]
     if (folder / "sweep.yaml").is_file():
         there = Sweep.open(str(folder)).command
@@ -142,13 +144,6 @@ def _plan(config_name: str, jobs: Sequence[Sequence[str]], swept: Sequence[str],
     ]
     described = [Job(name, overrides) for name, overrides in zip(names, differing, strict=True)]
     return Sweep(folder, command, [key.lstrip("+") for key in swept], metric, described)
-
-
-def _free_name(parent: Path, name: str) -> str:
-    suffix = 1
-    while (parent / (name if suffix == 1 else f"{name}_{suffix}")).exists():
-        suffix += 1
-    return name if suffix == 1 else f"{name}_{suffix}"
 
 
 def _checked(

@@ -41,6 +41,25 @@ def test_an_accelerator_that_is_not_there_is_one_line(door, tmp_path, name):
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [
+        ("evaluate", "deblur.evaluation.evaluate:evaluate"),
+        ("restore", "deblur.restoration.restore:restore"),
+        ("preview", "deblur.preview:preview"),
+        ("export", "deblur.training.export:export"),
+        ("publish", "deblur.training.publish:publish"),
+    ],
+)
+def test_a_key_that_another_door_has_is_refused_by_name(door, tmp_path, config, task):
+    needed = {"restore": ("run", "input", "output"), "publish": ("run", "output"), "preview": ()}.get(config, ("run",))
+    ended = door(*(f"{key}=there" for key in needed), "+outptu=here", config=config, task=task)
+    assert ended.code == 2
+    (line,) = ended.err.strip().splitlines()
+    assert line.startswith("error: outptu=here: no such key; did you mean output?; there are ")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("arguments", [*IN_A_SHELL[::3], ["resume=no=where"]], ids=" ".join)  # scripts/faults.py: all
 def test_a_wrong_command_line_in_a_real_shell(tmp_path, tiny_root, arguments):
     ended = in_a_shell(tmp_path, tiny_root, arguments)

@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from deblur.cli import compose
 from deblur.summary import METRICS, Job, Sweep
 from deblur.sweep import expand, main
 from deblur.training.checkpoint import RunCheckpoint
@@ -39,12 +41,12 @@ def made_sweep(tmp_path):
             overrides = {key: str(number // (3 ** (len(swept) - 1 - i)) % 3) for i, key in enumerate(swept)}
             name = f"job{number}"
             (folder / name).mkdir(parents=True)
-            metrics = {f"test/{key}": 20.0 + number for key in ("psnr", "ssim", "mse", "psnr_gain")}
+            metrics = dict.fromkeys(METRICS, 20.0 + number)
             Run(folder / name).write_results(
                 status="finished", metrics=metrics, parameters=9, seconds=1.5, images_per_second=3.0, error=None
             )
             described.append(Job(name, overrides))
-        sweep = Sweep(folder, ["model=0,1,2", "seed=0,1,2"], list(swept), "test/psnr", described)
+        sweep = Sweep(folder, ["model=0,1,2", "seed=0,1,2"], list(swept), "val/psnr", described)
         sweep.save()
         return sweep
 
@@ -59,11 +61,12 @@ def test_a_grid_makes_a_run_for_each_combination_and_one_table(door, tmp_path):
     assert {path.parent.name for path in folder.glob("*/results.json")} == names
     rows = table(folder)
     assert {row["run"] for row in rows} == names
-    gains = [float(row["test/psnr"]) for row in rows]
-    assert gains == sorted(gains, reverse=True)
+    reached = [float(row["val/psnr"]) for row in rows]
+    assert reached == sorted(reached, reverse=True)
     for row in rows:
         metrics = json.loads((folder / row["run"] / "results.json").read_text())["metrics"]
         assert all(float(row[name]) == metrics[name] for name in METRICS)
+        assert row["best_epoch"] == "1"
         assert row["run"] == f"model.depth={row['model.depth']}_blur.length={row['blur.length']}"
     assert (folder / "summary.png").read_bytes().startswith(b"\x89PNG")
     text = (folder / "summary.md").read_text()
@@ -71,7 +74,7 @@ def test_a_grid_makes_a_run_for_each_combination_and_one_table(door, tmp_path):
     assert "status" not in text  # all of them are finished
     for words in ("job 4 of 4", "left)"):
         assert words in ended.err
-    for words in ("PSNR, dB", "model.depth", "tensorboard --logdir"):
+    for words in ("mine, by val/psnr", "val PSNR, dB", "test PSNR, dB", "model.depth", "tensorboard --logdir"):
         assert words in ended.out
 
 
@@ -136,9 +139,9 @@ def test_the_same_command_runs_only_what_is_not_finished(door, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
-        ended = door(*whole, "sweep.name=cut")
+        ended = door(*whole, "sweep.name=cut", "sweep.metric=val/ssim")
     assert ended.code == 130
-    assert ended.err.strip().endswith("model.depth=2,3 seed=0,1 sweep.name=cut")
+    assert ended.err.strip().endswith("model.depth=2,3 seed=0,1 sweep.metric=val/ssim sweep.name=cut")
     folder = tmp_path / "outputs/sweeps/cut"
     states = {row["run"]: row["status"] for row in table(folder)}
     assert sorted(states.values()) == ["finished", "finished", "interrupted", "new"]
@@ -219,6 +222,38 @@ def test_seeds_are_averaged_for_otherwise_equal_settings(made_sweep):
     assert all(line["seeds"] == 3 and line["test/psnr std"] == 1.0 for line in lines)
     sweep.write()
     assert "27.00 ± 1.00" in (sweep.folder / "summary.md").read_text()
+
+
+def test_settings_are_chosen_on_validation_images_unless_asked_otherwise(made_sweep):
+    assert compose("train", ["checkpoint.monitor=val/ssim"]).sweep.metric == "val/ssim"
+    sweep = made_sweep(3, ("model",))
+    for number, (val, test) in enumerate([(20.0, 30.0), (22.0, 28.0), (21.0, 29.0)]):
+        metrics = {"val/psnr": val, "val/mse": 1 / val, "test/psnr": test, "val/psf_correlation": val / 100}
+        Run(sweep.folder / f"job{number}").write_results(metrics=metrics)
+
+    def order(metric: str) -> str:
+        return "".join(row["run"][-1] for row in replace(sweep, metric=metric).rows())
+
+    assert order("val/psnr") == order("val/mse") == order("val/psf_correlation") == "120"
+    assert order("test/psnr") == "021"
+    other = replace(sweep, metric="val/psf_correlation")
+    other.write()
+    assert [row["val/psf_correlation"] for row in table(sweep.folder)] == ["0.22", "0.21", "0.2"]
+    assert "| model | val/psf_correlation | val PSNR, dB | test PSNR, dB |" in (sweep.folder / "summary.md").read_text()
+
+
+def test_runs_from_before_validation_was_written_down_stand_in_the_table(made_sweep):
+    sweep = made_sweep(9)
+    for number in range(4):
+        Run(sweep.folder / f"job{number}").write_results(metrics={"test/psnr": 40.0})
+    assert [row["run"] for row in sweep.rows()][:5] == [f"job{number}" for number in (8, 7, 6, 5, 4)]
+    assert {line["model"]: line["seeds"] for line in sweep.over_seeds(sweep.rows())} == {"2": 3, "1": 2}
+    old = replace(sweep, metric="test/psnr")
+    lines = old.over_seeds(old.rows())
+    assert [line["model"] for line in lines] == ["0", "1", "2"]
+    assert lines[0]["val/psnr"] is None
+    old.write()
+    assert "40.00 ± 0.00" in (sweep.folder / "summary.md").read_text()
 
 
 def test_the_summary_is_rebuilt_from_the_runs(made_sweep, capsys):

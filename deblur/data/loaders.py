@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -64,15 +65,17 @@ class TrainingLoader:
         if self._resume_at is not None and self._resume_at["epoch"] == self.epoch:
             self._position = self._resume_at["position"]
         self._resume_at = None
-        while self._position < len(self):
-            start = self._position * self.batch_size
-            number = self.epoch * len(self) + self._position
-            self._position += 1
-            yield TrainingBatch(self._take(share[start : start + self.batch_size], number), number)
+        places = range(self._position, len(self))
+        first, size = self.epoch * len(self), self.batch_size
+        chosen = ((share[place * size : (place + 1) * size], first + place) for place in places)
+        with closing(self._taken(chosen)) as taken:
+            for place, images in zip(places, taken, strict=True):
+                self._position = place + 1  # of those delivered: what was read ahead does not count
+                yield TrainingBatch(images, first + place)
 
-    def _take(self, chosen: Tensor, number: int) -> Tensor:
-        """The chosen images, as a batch of this number."""
-        return self.images[chosen]
+    def _taken(self, chosen: Iterator[tuple[Tensor, int]]) -> Generator[Tensor]:
+        """The images of each batch, given the indices of its images and its number."""
+        return (self.images[indices] for indices, _ in chosen)
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches were delivered."""

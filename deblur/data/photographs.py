@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from deblur.blur import Blur
+from deblur.data.ahead import ahead, spare_threads
 from deblur.data.loaders import TrainingLoader
 from deblur.data.module import DeblurDataModule, Images
 from deblur.errors import ArgumentError, UsageError, check_integer, check_number, shown
@@ -25,6 +29,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")  # no others by other names: Pillow starts programs for some
 SPLITS = ("train", "val", "test")
+_BATCHES_AHEAD = 2
 _SHARE = 0.1  # of the photographs, for each of validation and test where the folder has no such subfolder
 
 # (package, folder in it, file) of the offline photographs.
@@ -53,12 +58,12 @@ def read_photograph(file: Path, channels: int) -> Tensor:
             if picture.mode.startswith("I"):  # 16 bits of grey
                 values = np.asarray(picture, dtype=np.float64) / 257
                 picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-            pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
+            pixels = np.array(picture.convert("L" if channels == 1 else "RGB")).reshape(*picture.size[::-1], channels)
     except UsageError:
         raise
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
-    return torch.from_numpy(pixels).reshape(*pixels.shape[:2], channels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # torch would wake a team of threads
 
 
 def refuse_floats(image: Image.Image, file: Path) -> None:
@@ -104,6 +109,8 @@ def decoding_once(cache_mb: float = 1000.0) -> Iterator[None]:
 class Photos:
     """Photographs by number, decoded when they are first asked for and kept as long as there is room.
 
+    Several threads may ask at once.
+
     Args:
         files: of the photographs.
         channels: 1 for grey, 3 for colour.
@@ -114,17 +121,19 @@ class Photos:
         self.files, self.channels = list(files), channels
         self._room = cache_mb * 1e6
         self._kept: dict[int, Tensor] = {}
+        self._keeping = Lock()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, number: int) -> Tensor:
-        if number in self._kept:
-            return self._kept[number]
-        photo = self.read(number)
-        if photo.numel() <= self._room:
-            self._room -= photo.numel()
-            self._kept[number] = photo
+        photo = self._kept.get(number)
+        if photo is None:
+            photo = self.read(number)
+            with self._keeping:
+                if number not in self._kept and photo.numel() <= self._room:
+                    self._room -= photo.numel()
+                    self._kept[number] = photo
         return photo
 
     def read(self, number: int) -> Tensor:
@@ -132,8 +141,18 @@ class Photos:
         return _read.get()(self.files[number], self.channels)
 
 
+class Place(NamedTuple):
+    """Where a crop lies: in which photograph, how far down and right of what is possible, in [0, 1), and how it is
+    turned, by so many quarters; from 4 on it is flipped, too."""
+
+    photo: int
+    down: float
+    right: float
+    turn: int
+
+
 class Crops:
-    """So many random square crops of each photograph; which one it is, `take` draws anew each time.
+    """So many random square crops of each photograph; which ones they are is drawn anew each time.
 
     Args:
         photos: at least as large as a crop.
@@ -148,32 +167,57 @@ class Crops:
         return len(self.photos) * self.each
 
     def take(self, chosen: Tensor, source: torch.Generator, *, turned: bool) -> Tensor:
-        """Crops of the photographs that the numbers fall on, uint8 (B, C, size, size).
+        """Crops of the photographs that the numbers fall on, uint8 (B, C, size, size); see `places`."""
+        return stacked([self.crop(place) for place in self.places(chosen, source, turned=turned)])
+
+    def places(self, chosen: Tensor, source: torch.Generator, *, turned: bool) -> list[Place]:
+        """Places in the photographs that the numbers fall on.
 
         Args:
             chosen: (B,), numbers below the length.
-            source: draws the places.
-            turned: also flips them and turns them by quarters at random.
+            source: draws them.
+            turned: whether the crops are also flipped and turned by quarters at random.
         """
         draws = torch.rand(len(chosen), 2, generator=source)
         turns = torch.randint(8, (len(chosen),), generator=source).tolist() if turned else [0] * len(chosen)
-        crops = []
-        for number, (down, right), turn in zip(chosen.tolist(), draws.tolist(), turns, strict=True):
-            photo = self.photos[number // self.each]
-            height, width = photo.shape[1:]
-            top, left = int(down * (height - self.size + 1)), int(right * (width - self.size + 1))
-            crop = photo[:, top : top + self.size, left : left + self.size].rot90(turn % 4, (1, 2))
-            crops.append(crop.flip(2) if turn >= 4 else crop)
-        return torch.stack(crops)
+        return [
+            Place(number // self.each, down, right, turn)
+            for number, (down, right), turn in zip(chosen.tolist(), draws.tolist(), turns, strict=True)
+        ]
+
+    def crop(self, place: Place) -> np.ndarray:
+        """The crop there, uint8 (C, size, size)."""
+        photo = self.photos[place.photo]
+        height, width = photo.shape[1:]
+        top, left = int(place.down * (height - self.size + 1)), int(place.right * (width - self.size + 1))
+        crop = np.rot90(photo.numpy()[:, top : top + self.size, left : left + self.size], place.turn % 4, (1, 2))
+        return np.ascontiguousarray(crop[..., ::-1] if place.turn >= 4 else crop)  # a view would keep all of the photo
+
+
+def stacked(crops: Sequence[np.ndarray]) -> Tensor:
+    """The crops as one batch."""
+    return torch.from_numpy(np.stack(crops))
 
 
 class CropLoader(TrainingLoader):
-    """Shuffled batches of random crops, a function of (seed, rank, number of the batch since the start)."""
+    """Shuffled batches of random crops, a function of (seed, rank, number of the batch since the start).
+
+    The photographs of the next batches are decoded by threads while one is trained on.
+    """
 
     images: Crops
 
-    def _take(self, chosen: Tensor, number: int) -> Tensor:
-        return self.images.take(chosen, generator("crops", self.seed, self.rank, number), turned=True)
+    def _taken(self, chosen: Iterator[tuple[Tensor, int]]) -> Generator[Tensor]:
+        places = (
+            place
+            for indices, number in chosen
+            for place in self.images.places(indices, generator("crops", self.seed, self.rank, number), turned=True)
+        )
+        threads = spare_threads()
+        most = max(_BATCHES_AHEAD * self.batch_size, threads)
+        with closing(ahead(self.images.crop, places, most=most, threads=threads)) as crops:
+            while batch := list(islice(crops, self.batch_size)):
+                yield stacked(batch)
 
 
 class Photographs(DeblurDataModule):

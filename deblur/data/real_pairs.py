@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,7 @@ class PairPhotos(Photos):
         sharp, blurred = (read_photograph(file, self.channels) for file in (pair.sharp, pair.blurred))
         if sharp.shape != blurred.shape:
             _refuse_sizes(pair, tuple(sharp.shape[1:]), tuple(blurred.shape[1:]))
-        return torch.cat([sharp, blurred])
+        return torch.from_numpy(np.concatenate([sharp.numpy(), blurred.numpy()]))  # torch would wake a team of threads
 
 
 class RecordedPairs(EvaluationPairs):

@@ -22,7 +22,7 @@ from deblur.cli import CONFIGS, as_override, compose, explain, make_console, pla
 from deblur.data.module import DeblurDataModule, downloading_only_to
 from deblur.data.pairs import EvaluationPairs
 from deblur.data.photographs import decoding_once
-from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
+from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, shown
 from deblur.evaluation import baselines as classical
 from deblur.evaluation.contenders import (
     Contender,
@@ -40,7 +40,7 @@ from deblur.evaluation.report import show_report, write_report
 from deblur.evaluation.results import results_of
 from deblur.training.restorer import choose_device
 from deblur.training.run import Run, folder_name, run_of
-from deblur.training.settings import section
+from deblur.training.settings import check_keys, section
 
 log = logging.getLogger(__name__)
 
@@ -186,9 +186,7 @@ def _refuse_decided(typed: Sequence[str], protocol: Protocol) -> None:
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    for key, value in settings.items():
-        if key not in _KEYS:
-            raise UsageError(f"{key}={shown(value)}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+    check_keys(settings, _KEYS)
     with section(""):
         if settings["images"] is not None:
             check_integer("images", settings["images"], low=1)

@@ -14,12 +14,12 @@ from torch import Tensor
 from deblur.cli import make_console
 from deblur.data.kernel_file import KernelFile
 from deblur.data.photographs import SUFFIXES
-from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_path, nearest, shown
+from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_path, shown
 from deblur.restoration.picture import Picture
 from deblur.restoration.tiles import restore_in_tiles
 from deblur.training.restorer import Restorer, choose_device, load
 from deblur.training.run import run_of
-from deblur.training.settings import section
+from deblur.training.settings import check_keys, section
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,7 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     Raises:
         UsageError: a setting is refused; nothing was written.
     """
-    for key, value in settings.items():
-        if key not in _KEYS:
-            raise UsageError(f"{key}={shown(value)}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+    check_keys(settings, _KEYS)
     with section(""):
         source = check_path("input", settings["input"], "a picture, or a folder with pictures")
         target = check_path("output", settings["output"], "a folder")

@@ -18,14 +18,13 @@ from deblur.errors import (
     check_choice,
     check_integer,
     check_path,
-    nearest,
     shown,
 )
+from deblur.metric_names import metric_mode
 from deblur.search.space import Entry, read_space
 from deblur.stored import dump_yaml, read_yaml
-from deblur.training.checkpoint import metric_mode
 from deblur.training.run import folder_name, refuse_links, write_atomically
-from deblur.training.settings import differences, section
+from deblur.training.settings import check_keys, differences, section
 from deblur.training.train import make_plan, refuse_processes
 
 METRICS = tuple(f"val/{name}" for name in ("psnr", "ssim", "mse", "psnr_gain"))
@@ -76,9 +75,7 @@ class Search:
             UsageError: a setting is refused.
         """
         own = settings["search"]
-        for key in own:
-            if key not in _KEYS:
-                raise UsageError(f"search.{key}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+        check_keys(own, _KEYS, "search.")
         with section("search"):
             name = _check_name("name", own["name"])
             trials = check_integer("trials", own["trials"], low=1)

@@ -19,7 +19,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from deblur.errors import UsageError, check_choice, check_number, shown
-from deblur.metrics import NAMES, PSF_CORRELATION
+from deblur.metric_names import LOSS, VALIDATION, metric_mode
 from deblur.training.integrity import check_whole
 from deblur.training.run import PREVIOUS, whole_file
 
@@ -88,17 +88,22 @@ class RunCheckpoint(Checkpoint):
         monitor: metric that chooses the best checkpoint; the higher the better, but for losses and errors.
         every_minutes: most minutes of work that an interruption may cost.
 
+    Attributes:
+        best_score, best_epoch: the metric of the best checkpoint and its epoch, the first being 0; None: there is none.
+        best_metrics: all metrics of that epoch, by the dashboard's names.
+
     Raises:
         ArgumentError: an argument is out of its range.
     """
 
     def __init__(self, monitor: str = "val/psnr", every_minutes: float = 10.0) -> None:
-        known = [*(f"val/{name}" for name in (*NAMES, PSF_CORRELATION)), "train/loss"]
-        self.monitor = check_choice("monitor", monitor, known)
+        self.monitor = check_choice("monitor", monitor, (*VALIDATION, LOSS))
         self.every_seconds = 60 * check_number("every_minutes", every_minutes, low=0.0)
         self.best_score: float | None = None
         self.best_epoch: int | None = None
+        self.best_metrics: dict[str, float] = {}
         self.folder: Path | None = None
+        self._validated: int | None = None
         self._saved_at = time.monotonic()
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
@@ -142,19 +147,26 @@ class RunCheckpoint(Checkpoint):
             self._save(trainer, "last.ckpt")
             self._stop_if_told(trainer)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.monitor in trainer.callback_metrics:
             score = float(trainer.callback_metrics[self.monitor])
             if self._is_better(score):
                 self.best_score, self.best_epoch = score, trainer.current_epoch
+                self.best_metrics = self._metrics(trainer)
                 self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+        best = {"best_score": self.best_score, "best_epoch": self.best_epoch}
+        return {**best, "best_metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+        known = {} if self.best_score is None else {self.monitor: self.best_score}  # all that older checkpoints say
+        self.best_metrics = state_dict.get("best_metrics", known)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is not None:
@@ -180,7 +192,7 @@ class RunCheckpoint(Checkpoint):
             check_whole(best)
         except (OSError, ValueError) as error:
             log.warning("%s: is damaged (%s); the best checkpoint from here on takes its place", best, shown(error))
-            self.best_score = self.best_epoch = None
+            self.best_score, self.best_epoch, self.best_metrics = None, None, {}
 
     def _is_better(self, score: float) -> bool:
         if not math.isfinite(score):
@@ -188,6 +200,12 @@ class RunCheckpoint(Checkpoint):
         if self.best_score is None:
             return True
         return score > self.best_score if self.mode == "max" else score < self.best_score
+
+    def _metrics(self, trainer: Trainer) -> dict[str, float]:
+        """Those of this epoch: Lightning keeps those of the last validation, which may be of an earlier one."""
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        stale = self._validated != trainer.current_epoch
+        return {name: value for name, value in found.items() if not (stale and name.startswith("val/"))}
 
     def _save(self, trainer: Trainer, name: str) -> None:
         trainer.lightning_module.check_weights()
@@ -211,8 +229,3 @@ def raising_when_told(*signals: int) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def metric_mode(name: str) -> str:
-    """`min` for losses and errors, `max` for all other metrics."""
-    return "min" if name.split("/")[-1].startswith(("loss", "mse")) else "max"

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, nearest, shown
+from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, shown
 from deblur.seeding import generator
 from deblur.training.restorer import Restorer, load
 from deblur.training.run import Run, run_of
-from deblur.training.settings import section
+from deblur.training.settings import check_keys, section
 
 _KEYS = ("run", "format", "output", "size", "allow")
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -34,9 +34,7 @@ def export(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     Raises:
         UsageError: a setting is refused, or the network cannot be exported so; nothing was written.
     """
-    for key, value in settings.items():
-        if key not in _KEYS:
-            raise UsageError(f"{key}={shown(value)}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+    check_keys(settings, _KEYS)
     with section(""):
         kind = check_choice("format", settings["format"], ("onnx", "pt2"))
         size = _size(settings["size"])

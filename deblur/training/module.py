@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -199,8 +198,6 @@ class DeblurModule(LightningModule):
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         optimizer = self._configure_optimizer({"fused": False} if scaled and "fused" in self.hparams.optimizer else {})
         steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
-            raise UsageError("trainer.max_epochs=-1: must be a number of epochs; the learning rate's schedule needs it")
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule(min(step / max(steps, 1), 1.0))
         )

@@ -12,10 +12,10 @@ from typing import Any
 
 from PIL import Image
 
-from deblur.errors import ArgumentError, UsageError, check_flag, check_path, nearest, shown
+from deblur.errors import ArgumentError, UsageError, check_flag, check_path
 from deblur.training.logger import HISTORY, read_history
 from deblur.training.run import PUBLISHED, Run
-from deblur.training.settings import section
+from deblur.training.settings import check_keys, section
 from deblur.training.weights import read_weights
 
 _KEYS = ("run", "output", "half")
@@ -28,9 +28,7 @@ def publish(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     Raises:
         UsageError: a setting is refused, the run is not finished, or there is something in the folder already.
     """
-    for key, value in settings.items():
-        if key not in _KEYS:
-            raise UsageError(f"{key}={shown(value)}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+    check_keys(settings, _KEYS)
     run = Run.open(str(settings["run"]), "run")
     with section(""):
         folder = check_path("output", settings["output"], "a folder that is not there yet")

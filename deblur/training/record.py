@@ -40,6 +40,7 @@ def begin(run: Run, settings: Mapping[str, Any], parameters: int, source: str, *
         name=settings["name"],
         metrics=before.get("metrics", {}),
         parameters=parameters,
+        best_epoch=before.get("best_epoch"),
         images_per_second=before.get("images_per_second"),
         seconds=before.get("seconds", 0.0),
         data_source=source,
@@ -52,6 +53,7 @@ def begin(run: Run, settings: Mapping[str, Any], parameters: int, source: str, *
 def conclude(
     run: Run,
     metrics: Mapping[str, float],
+    best_epoch: int | None,
     error: BaseException | None,
     images_per_second: float | None,
     seconds: float,
@@ -61,15 +63,20 @@ def conclude(
 
     Args:
         run: its folder.
-        metrics: by the dashboard's names.
+        metrics: by the dashboard's names: of the best checkpoint on validation, and on the test images. Those of a run
+            that has not come to its end are left out.
+        best_epoch: of that checkpoint, the first being 0; None if none was chosen. It is written as train.log counts,
+            from 1.
         error: that ended it, or None.
         images_per_second: of the training, or None if it cannot be told.
         seconds: since it began or was continued.
         trial: whether it is one of a search, which continues it itself.
     """
+    ended = error is None or isinstance(error, Pruned)
     changes: dict[str, Any] = {
         "status": "finished",
-        "metrics": metrics,
+        "metrics": metrics if ended else {},
+        "best_epoch": best_epoch + 1 if ended and best_epoch is not None else None,
         "seconds": run.results().get("seconds", 0.0) + seconds,
     }
     if images_per_second is not None:

@@ -41,6 +41,10 @@ def print_results(console: Console, run: Run, results: Mapping[str, Any], data: 
     if "test/psf_correlation" in metrics:
         cells.append(["PSF correlation", "", f"{metrics['test/psf_correlation']:.4f}", ""])
     print_table(console, cells, words=("",))
+    if results.get("best_epoch") is not None:
+        psnr = metrics.get("val/psnr")
+        on_validation = "" if psnr is None else f", PSNR {psnr:.2f} dB on validation"
+        console.print(f"weights of epoch {results['best_epoch']}{on_validation}", highlight=False)
     speed = results.get("images_per_second")
     console.print(
         f"{results['parameters']:,} parameters"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ class Run:
         name = folder_name(name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            for suffix in range(1, 10_000):
-                path = parent / (name if suffix == 1 else f"{name}_{suffix}")
+            for candidate in islice(suffixed(name), 9_999):
+                path = parent / candidate
                 try:
                     path.mkdir()
                 except FileExistsError:
@@ -258,6 +259,13 @@ def folder_name(text: str) -> str:
     return name[:200] or "run"
 
 
+def suffixed(name: str) -> Iterator[str]:
+    """The name, then the same with a number behind it: what to try in turn where names may be taken."""
+    yield name
+    for number in count(2):
+        yield f"{name}_{number}"
+
+
 def refuse_links(folder: Path) -> None:
     """Refuses a folder with symbolic links that lead out of it: what is written into such a folder lands elsewhere.
 
@@ -322,7 +330,7 @@ def _flush(path: Path) -> None:
 
 def _has_kinds(results: Mapping[str, Any]) -> bool:
     """Whether what others rely on in a results.json is of the kind that a run writes."""
-    numbers = [results.get(key) for key in ("parameters", "images_per_second", "seconds")]
+    numbers = [results.get(key) for key in ("parameters", "images_per_second", "seconds", "best_epoch")]
     metrics = results.get("metrics", {})
     versions = results.get("versions", {})
     if not isinstance(metrics, dict) or not isinstance(versions, dict):

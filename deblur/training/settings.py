@@ -75,17 +75,31 @@ def section(path: str) -> Iterator[None]:
         raise UsageError(f"{path}.{error}" if path else str(error)) from error
 
 
+def check_keys(settings: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> None:
+    """Refuses keys that a command, or one of its sections, does not have.
+
+    Args:
+        settings: by key.
+        known: all keys there are.
+        prefix: what stands before each key as it is typed.
+
+    Raises:
+        UsageError: a key is unknown.
+    """
+    for key, value in settings.items():
+        if key not in known:
+            raise UsageError(
+                f"{prefix}{key}={shown(value)}: no such key{nearest(key, known)}; there are {', '.join(known)}"
+            )
+
+
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Refuses what no constructor will see: unknown sections and the values outside of them.
 
     Raises:
         UsageError: a key is unknown or a value refused.
     """
-    for key, value in settings.items():
-        if key not in TOP_LEVEL:
-            raise UsageError(
-                f"{key}={shown(value)}: no such key{nearest(key, TOP_LEVEL)}; there are " + ", ".join(TOP_LEVEL)
-            )
+    check_keys(settings, TOP_LEVEL)
     for name in ("blur", "data", "model", "task", "module", "loss", "optimizer", "scheduler", "trainer", *_SECTIONS):
         if name == "task" and settings.get(name) is None:
             continue  # blind
@@ -100,11 +114,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         for key in known:
             if key not in settings[name]:
                 raise UsageError(f"{name}.{key}: must be given")
-        for key, value in settings[name].items():
-            if key not in known:
-                raise UsageError(
-                    f"{name}.{key}={shown(value)}: no such key{nearest(key, known)}; there are {', '.join(known)}"
-                )
+        check_keys(settings[name], known, f"{name}.")
     with section(""):
         check_integer("seed", settings["seed"], low=0)
         if check_flag("compile", settings["compile"]) and not torch.cuda.is_available() and not _compiler():
@@ -175,7 +185,6 @@ def differences(saved: Mapping[str, Any], composed: Mapping[str, Any]) -> list[s
     mine, theirs = _flat(saved), _flat(composed)
     ignored = {
         *MAY_DIFFER,
-        "trainer.devices",
         "resume",
         "allow",
         "output_root",

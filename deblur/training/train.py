@@ -25,7 +25,7 @@ from deblur.cli import make_console
 from deblur.data.module import DeblurDataModule, downloading_only_to
 from deblur.errors import UsageError, check_path, shown
 from deblur.figures import draw_blur
-from deblur.metrics import PSF_CORRELATION
+from deblur.metric_names import PSF_CORRELATION, metric_mode
 from deblur.models.estimates import estimates_psf
 from deblur.seeding import seed_of
 from deblur.summary import swept_settings
@@ -34,7 +34,6 @@ from deblur.training.checkpoint import (
     STOPPING,
     Interrupted,
     RunCheckpoint,
-    metric_mode,
     raising_when_told,
     read_checkpoint,
 )
@@ -338,7 +337,8 @@ def _execute(
                 trainer = make_trainer(settings["trainer"], callbacks, logger, run.path)
                 try:
                     _fit_and_test(trainer, plan, resume_from, test=watch is None)
-                    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+                    tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
+                    metrics = plan.checkpoint.best_metrics | tested
                 except Pruned as stopped:
                     error = stopped
                 if watch is not None:
@@ -356,9 +356,8 @@ def _execute(
         # A run that says finished has all its files: this is the last that is written.
         ended = error is None or isinstance(error, Pruned)
         seconds = time.perf_counter() - started
-        results = conclude(
-            run, metrics if ended else {}, error, throughput.images_per_second, seconds, trial=watch is not None
-        )
+        best, speed = plan.checkpoint.best_epoch, throughput.images_per_second
+        results = conclude(run, metrics, best, error, speed, seconds, trial=watch is not None)
         if ended and watch is None:
             data = f"{plan.module.metrics.images:,} images ({plan.data.origin})"
             if settings["sweep"]["job"] is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from deblur.training.checkpoint import metric_mode
+from deblur.metric_names import metric_mode
 
 
 class Pruned(Exception):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+import signal
+import threading
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from deblur.data.ahead import THREADS
 from deblur.evaluation.evaluate import evaluate_runs
 from deblur.metrics import image_metrics
-from tests.conftest import only_run, results
+from deblur.training.checkpoint import RunCheckpoint
+from tests.conftest import assert_equal_weights, only_run, results, weights
 
 SMALL = [
     "data=images",
@@ -35,6 +43,47 @@ def test_a_run_on_the_offline_photographs_finishes(door, tmp_path, channels):
         line.split(",") for line in table.read_text().splitlines() if line.startswith("cnn") and ",psnr," in line
     )
     assert float(psnr[3]) == pytest.approx(results(run)["metrics"]["test/psnr"], abs=1e-4)
+
+
+def left_behind() -> list[str]:
+    """Threads that decode photographs."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(THREADS)]
+
+
+def test_a_run_that_was_stopped_while_photographs_were_read_ahead_goes_on_exactly(door, tmp_path, monkeypatch):
+    settings = (*SMALL, "data.batch_size=4", "data.crops=2", "trainer.limit_train_batches=null")
+    assert door(*settings, "output_root=whole").code == 0
+    original = RunCheckpoint.on_train_batch_end
+
+    def interrupt(self, trainer, *arguments):
+        if trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
+        assert door(*settings, "output_root=cut").code == 143
+    assert not left_behind()
+    cut = only_run(tmp_path / "cut")
+    ended = door(f"resume={cut}")
+    assert ended.code == 0, ended.err
+    assert_equal_weights(weights(cut), weights(only_run(tmp_path / "whole")))
+    assert not left_behind()
+
+
+def test_a_damaged_photograph_ends_the_training_with_one_clear_line(door, tmp_path):
+    for number, split in enumerate(("train", "train", "val", "test")):
+        (tmp_path / split).mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / split / f"{number}.png")
+    damaged = tmp_path / "train/1.png"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    ended = door(*SMALL, "data.root=.", "data.batch_size=1", "blur.length=3")
+    assert ended.code == 1
+    assert "train/1.png: cannot be read as a picture" in ended.err
+    assert "Traceback" not in ended.err
+    assert "1.png" in results(only_run(tmp_path / "outputs"))["error"]
+    assert not left_behind()
 
 
 def test_baselines_know_that_the_scene_goes_on_beyond_the_borders(door, tmp_path):

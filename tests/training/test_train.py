@@ -54,7 +54,7 @@ def test_a_run_leaves_its_folder_and_prints_its_table(door, tmp_path):
     assert found["data_source"] == "files"
     assert found["parameters"] == 4 * 8 * 9 + 8 + 8 * 4 * 9 + 4
     assert found["images_per_second"] > 0
-    assert set(found["metrics"]) == {f"test/{name}" for name in NAMES}
+    assert {f"test/{name}" for name in NAMES} <= set(found["metrics"])
     assert found["metrics"]["test/psnr_gain"] == pytest.approx(
         found["metrics"]["test/psnr"] - found["metrics"]["test/psnr_blurred"], abs=1e-5
     )
