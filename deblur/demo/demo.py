@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import sys
 import tempfile
 import threading
+import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from deblur.demo.upload import MEGABYTE
 from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_number, nearest, shown
 from deblur.training.restorer import choose_device
 from deblur.training.settings import section
+
+log = logging.getLogger(__name__)
 
 _KEYS = ("runs", "host", "port", "open", "upload_mb", "longest_side", "seed", "accelerator", "allow")
 _SESSIONS = 100  # whose pictures are remembered
@@ -43,10 +46,8 @@ def demo(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     with page_served(settings) as page:
         print(f"page: {page.address} (Ctrl-C ends it)", flush=True)
         if page.open_to_others:
-            print(f"warning: host={settings['host']}: others who reach this machine can use the page", file=sys.stderr)
+            log.warning("host=%s: everybody who reaches this machine can use the page", settings["host"])
         if open_it:
-            import webbrowser
-
             webbrowser.open(page.address)
         _wait()
     return 0

@@ -62,7 +62,16 @@ def build_page(runs: Runs, *, folder: Path, upload_mb: float, longest_side: int,
             file.unlink(missing_ok=True)
         return image, picture_html(image, file.name)
 
-    def show(source: str, drawing: str, run: str, blur: str, length: float, noise: float, seed: int, picture: Tensor):
+    def show(
+        source: str,
+        drawing: str | None,
+        run: str,
+        blur: str,
+        length: float,
+        noise: float,
+        seed: int,
+        picture: Tensor | None,
+    ) -> str:
         """What comes out, as HTML."""
         try:
             return _shown(runs, _image(source, drawing, picture), run, blur, length, noise, seed)

@@ -25,7 +25,7 @@ LONGEST, STRONGEST = 60.0, 0.2  # length in pixels, noise in [0, 1]
 _STEPS = 10  # of a random walk, as in the benchmark
 _MEAN_MOVE = (math.sqrt(2) + math.asinh(1)) / 3  # mean of |(u, v)| for u, v uniform in +-1
 _SMALLEST_SIDE = 16  # of what a blur leaves of a picture, pixels
-_TILE, _OVERLAP = 512, 64
+_TILE = 768  # the longest side of what a network gets at once, pixels
 
 
 @dataclass
@@ -128,7 +128,7 @@ def _restored(
         return images
 
     def through(image: Tensor) -> Tensor:
-        return restore_in_tiles(on_tiles, image.to(device), tile=_TILE, overlap=_OVERLAP, batch_size=2)
+        return restore_in_tiles(on_tiles, image.to(device), tile=_TILE)
 
     with torch.inference_mode():
         made = _taken(lambda: Picture(blurred, None, False, {}).through(through, channels))

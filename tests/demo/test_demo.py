@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import time
+import urllib.error
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.training.test_weights import made_run, publish
 TASK = {"config": "demo", "task": "deblur.demo.demo:demo"}
 STROKES = json.dumps([[[0.3, 0.2], [0.7, 0.2], [0.45, 0.8]]])
 PRETRAINED = ROOT / "outputs/pretrained"
+LOOKED_UP = set()  # machines that this process has asked for while it served the page
 
 
 @pytest.fixture
@@ -124,8 +126,16 @@ def served(tmp_path_factory, tiny_root):
     fixed = made_run(folder / "fixed", tiny_root, "model=mlp", "model.width=8")
     settings, _ = settings_of("demo", ["accelerator=cpu", "upload_mb=0.2"])
     settings["runs"] = f"{digits},{fixed},{PRETRAINED / 'photographs'}"
-    with page_served(settings) as page:
-        yield page
+    find = socket.getaddrinfo
+
+    def noted(host, *rest, **more):
+        LOOKED_UP.add(host)
+        return find(host, *rest, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", noted)
+        with page_served(settings) as page:
+            yield page
 
 
 @pytest.fixture(scope="module")
@@ -240,8 +250,20 @@ def test_only_this_machine_reaches_the_page_and_it_counts_nothing(served, client
         connection.close()
     own = socket.gethostbyname(socket.gethostname())
     if not own.startswith("127."):
-        with pytest.raises(ConnectionRefusedError), socket.create_connection((own, place.port), timeout=2):
-            pass
+        with socket.socket() as other:
+            other.settimeout(2)
+            assert other.connect_ex((own, place.port)) != 0
+
+
+def test_no_other_machine_is_asked_for_anything(client):
+    shown(client)
+    assert {os.fsdecode(host) for host in LOOKED_UP if host} <= {"127.0.0.1", "localhost"}
+
+
+def test_files_of_the_machine_are_not_served(served):
+    for file in (ROOT / "pyproject.toml", "pyproject.toml", "/etc/hostname"):
+        with pytest.raises(urllib.error.HTTPError, match=r"403|404"):
+            urllib.request.urlopen(f"{served.address}gradio_api/file={file}", timeout=10)
 
 
 def test_a_port_that_is_taken_is_one_line(door):
