@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 import webbrowser
@@ -85,6 +86,7 @@ def page_served(settings: Mapping[str, Any]) -> Iterator[Served]:
         upload_mb = check_number("upload_mb", settings["upload_mb"], above=0.0, high=1000.0)
         side = check_integer("longest_side", settings["longest_side"], low=64, high=4096)
         seed = check_integer("seed", settings["seed"], low=0)
+    _refuse_taken(host, port)
     device = choose_device(settings["accelerator"])
     runs = Runs(choose_runs(settings["runs"]), device, settings["allow"])
     if settings["runs"] is not None:
@@ -117,7 +119,7 @@ def page_served(settings: Mapping[str, Any]) -> Iterator[Served]:
                 css=CSS,
             )
         except OSError as error:
-            raise UsageError(f"host={host} port={shown(port)}: cannot be opened; is the port in use?") from error
+            raise UsageError(f"host={host} port={shown(port)}: cannot be opened ({shown(error)})") from error
         try:
             yield Served(address, Path(folder), not local)
         finally:
@@ -128,6 +130,16 @@ def _host(value: Any) -> str:
     if not isinstance(value, str) or not value or not all(c.isalnum() or c in ".-" for c in value):
         raise ArgumentError("host", value, "an address of this machine, like 127.0.0.1 or 0.0.0.0")
     return value
+
+
+def _refuse_taken(host: str, port: int | None) -> None:
+    """Refuses an address that cannot be had, now: Gradio would try many ports for a while."""
+    try:
+        socket.create_server((host, port or 0)).close()
+    except OSError as error:
+        where = f"host={host}" if port is None else f"host={host} port={port}"
+        reason = str(error.strerror or error).partition(" (while")[0]  # what is tried, it adds itself
+        raise UsageError(f"{where}: cannot be opened ({reason})") from error
 
 
 @contextmanager

@@ -115,11 +115,12 @@ def build_page(runs: Runs, *, folder: Path, upload_mb: float, longest_side: int,
                 result = gr.HTML(message_html(_HINT), elem_id="result")
         inputs = [source, board, run, blur, length, noise, number, picture]
         source.change(_swap(runs), [source, run], [board, file, run], api_name="swap", show_progress="hidden")
-        blur.change(_only_with_motion, blur, [length, noise, number, again, go], api_name=False, show_progress="hidden")
+        with_motion = [length, noise, number, again, go]
+        blur.change(_only_with_motion, blur, with_motion, api_visibility="private", show_progress="hidden")
         file.change(take, file, [picture, result], api_name="take")
         go.click(show, inputs, result, api_name="show")
-        again.click(lambda seed: int(seed or 0) + 1, number, number, api_name=False).then(
-            show, inputs, result, api_name=False
+        again.click(lambda seed: int(seed or 0) + 1, number, number, api_visibility="private").then(
+            show, inputs, result, api_visibility="private"
         )
     return page.queue(max_size=16, default_concurrency_limit=1)
 

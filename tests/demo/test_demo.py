@@ -59,6 +59,7 @@ def test_without_gradio_it_says_how_to_install_it(door, monkeypatch):
         (["runs=7"], ["runs=7", "no run"]),
         (["host=http://here"], ["host=http://here", "an address of this machine"]),
         (["host=null"], ["host=null"]),
+        (["host=192.0.2.1"], ["host=192.0.2.1", "cannot be opened"]),
         (["port=0"], ["port=0", "1 to 65535"]),
         (["open=maybe"], ["open=maybe", "true or false"]),
         (["upload_mb=0"], ["upload_mb=0", "> 0"]),
@@ -266,15 +267,13 @@ def test_files_of_the_machine_are_not_served(served):
             urllib.request.urlopen(f"{served.address}gradio_api/file={file}", timeout=10)
 
 
-def test_a_port_that_is_taken_is_one_line(door):
-    pytest.importorskip("gradio")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ended = door("open=false", "accelerator=cpu", f"port={taken.getsockname()[1]}", **TASK)
+def test_a_port_that_is_taken_is_one_line(demo):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        ended = demo("open=false", "accelerator=cpu", f"port={number}")
     assert ended.code == 2
     (line,) = ended.err.strip().splitlines()
-    assert "is the port in use?" in line
+    assert f"host=127.0.0.1 port={number}: cannot be opened (Address already in use)" in line
 
 
 @pytest.mark.slow
