@@ -24,8 +24,8 @@ _BOARD = """
 <div><button type="button" class="undo">undo</button><button type="button" class="clear">clear</button></div>
 """
 _BOARD_CSS = """
-canvas {display: block; width: 100%; max-width: 280px; aspect-ratio: 1; border-radius: 6px; cursor: crosshair;
-    touch-action: none}
+canvas {display: block; width: 100%; max-width: 230px; aspect-ratio: 1; box-sizing: border-box; border-radius: 6px;
+    border: 1px solid var(--border-color-primary); cursor: crosshair; touch-action: none}
 div {display: flex; gap: 8px; margin-top: 8px}
 button {margin: 0; padding: 3px 14px; font: inherit; font-size: 14px; color: var(--body-text-color); cursor: pointer;
     background: var(--button-secondary-background-fill); border-radius: 6px}
@@ -80,7 +80,7 @@ def build_page(runs: Runs, *, folder: Path, upload_mb: float, longest_side: int,
 
     digits = runs.fitting(digits=True)
     with gr.Blocks(title="deblur", analytics_enabled=False, delete_cache=(60, 60 * _MINUTES), fill_width=True) as page:
-        gr.Markdown("## deblur\nBlur a digit or a picture by a random motion, and see what a network makes of it.")
+        gr.Markdown("## Blur a digit or a picture by a random motion, and see what a network makes of it")
         picture = gr.State(None, time_to_live=60 * _MINUTES)
         with gr.Row():
             with gr.Column(scale=1, min_width=330):
@@ -107,8 +107,8 @@ def build_page(runs: Runs, *, folder: Path, upload_mb: float, longest_side: int,
                 blur = gr.Dropdown([(_NAMES.get(kind, kind), kind) for kind in BLURS], value="shake", label="Blur")
                 length = gr.Slider(1, LONGEST, 9, step=0.5, label="Length, pixels", elem_id="length")
                 noise = gr.Slider(0, STRONGEST, 0, step=0.005, label="Noise, white being 1", elem_id="noise")
-                with gr.Row(equal_height=True):
-                    number = gr.Number(seed, label="Seed of the motion", precision=0, minimum=0, min_width=120)
+                with gr.Row():
+                    number = gr.Number(seed, label="Seed", precision=0, minimum=0, min_width=120)
                     again = gr.Button("New motion", min_width=120, elem_id="again")
                 go = gr.Button("Blur and restore", variant="primary", elem_id="go")
             with gr.Column(scale=3, min_width=320):

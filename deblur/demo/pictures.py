@@ -29,6 +29,8 @@ CSS = """
 .deblur-line {margin: 0 0 14px; color: var(--body-text-color); overflow-wrap: anywhere}
 .deblur-error {padding: 10px 14px; border-left: 4px solid #dc2626; background: rgba(220, 38, 38, 0.1)}
 #picture .download {display: none}
+#run input {padding-right: 32px; text-overflow: ellipsis}
+#again {align-self: end}
 """
 
 

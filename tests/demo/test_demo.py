@@ -8,7 +8,10 @@ import io
 import json
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -274,6 +277,23 @@ def test_a_port_that_is_taken_is_one_line(demo):
     assert ended.code == 2
     (line,) = ended.err.strip().splitlines()
     assert f"host=127.0.0.1 port={number}: cannot be opened (Address already in use)" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_page_is_opened_until_it_is_ended_and_leaves_nothing(tmp_path, shell_environment, number):
+    pytest.importorskip("gradio")
+    command = [sys.executable, ROOT / "scripts/demo.py", "open=false", "accelerator=cpu"]
+    environment = shell_environment | {"TMPDIR": str(tmp_path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as process:
+        line = process.stdout.readline()
+        assert re.fullmatch(r"page: http://127.0.0.1:\d+/ \(Ctrl-C ends it\)\n", line), process.stderr.read()
+        process.send_signal(number)
+        rest = process.communicate(timeout=120)
+    assert rest == ("", "")
+    assert process.returncode == 0
+    assert not list(tmp_path.glob("deblur-demo-*"))
 
 
 @pytest.mark.slow
