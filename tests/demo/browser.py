@@ -89,7 +89,14 @@ class Browser:
         self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
 
     def place(self, selector: str) -> tuple[float, float, float, float]:
-        """Left, top, width and height of an element, in view."""
+        """Left, top, width and height of an element, in view and at rest."""
+        before, now = None, self._place(selector)
+        while now != before:
+            time.sleep(0.5)
+            before, now = now, self._place(selector)
+        return now
+
+    def _place(self, selector: str) -> tuple[float, float, float, float]:
         return tuple(
             self.find(
                 f"(() => {{const e = document.querySelector({json.dumps(selector)}); if (!e) return null;"
