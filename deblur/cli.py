@@ -28,7 +28,7 @@ from deblur.errors import UsageError, nearest, shown
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 # Settings that are paths: quoted before Hydra's grammar sees them, so that every path can be typed as it is.
-_PATHS = {"run", "resume", "init", "input", "output", "output_root", "data.root", "blur.path", "pairs", "psf"}
+_PATHS = {"run", "runs", "resume", "init", "input", "output", "output_root", "data.root", "blur.path", "pairs", "psf"}
 _PATHS |= {"estimator", "task.estimator"}
 _UNUSED = ("hydra.run.", "hydra.sweep.", "hydra.output_subdir", "hydra.job.chdir")
 

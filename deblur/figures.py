@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from deblur.blur import Motion
-from deblur.blur.psf import crop_psf
+from deblur.blur.psf import crop_psf, psf_reach
 from deblur.data.pairs import Pairs
 from deblur.metrics import image_metrics, psf_correlation
 from deblur.sheet import Sheet
@@ -234,10 +234,10 @@ def _rows(pairs: Pairs, restored: Tensor, psf: Tensor | None) -> dict[str, list[
     }
     if psf is None:
         return rows | _psf_row(pairs.motion)
-    side = 2 * _reach(psf, 0.02) + 1
+    side = 2 * psf_reach(psf, 0.02) + 1
     if pairs.motion is None:
         return rows | {_FOUND: _scaled(crop_psf(psf, side))}
-    side = max(side, 2 * _reach(pairs.motion.psf) + 1)  # both in one window, for the eye
+    side = max(side, 2 * psf_reach(pairs.motion.psf) + 1)  # both in one window, for the eye
     true = {name: _scaled(crop_psf(pairs.motion.psf, side)) for name in _psf_row(pairs.motion)}
     return rows | true | {_FOUND: _scaled(crop_psf(psf, side))}
 
@@ -257,15 +257,8 @@ def _images(batch: Tensor) -> list[np.ndarray]:
 
 def _psfs(motion: Motion) -> list[np.ndarray]:
     """The PSFs, each scaled to its own maximum, cut to what the largest of them needs."""
-    return _scaled(crop_psf(motion.psf, 2 * _reach(motion.psf) + 1))
+    return _scaled(crop_psf(motion.psf, 2 * psf_reach(motion.psf) + 1))
 
 
 def _scaled(psf: Tensor) -> list[np.ndarray]:
     return _images(psf / psf.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12))
-
-
-def _reach(psf: Tensor, share: float = 0.0) -> int:
-    """How far PSFs (B, 1, K, K) get from their origin, pixels, at least 1: where they exceed a share of the maximum."""
-    high = psf.amax(dim=(2, 3), keepdim=True)
-    used = ((psf > share * high) & (psf > 1e-6)).any(dim=0)[0].nonzero()
-    return max(int((used - psf.shape[-1] // 2).abs().max()) if len(used) else 0, 1)

@@ -53,6 +53,13 @@ def crop_psf(psf: Tensor, size: int) -> Tensor:
     return F.pad(psf, (before, after, before, after))
 
 
+def psf_reach(psf: Tensor, share: float = 0.0) -> int:
+    """How far PSFs (B, 1, K, K) get from their origin, pixels, at least 1: where they exceed a share of the maximum."""
+    high = psf.amax(dim=(2, 3), keepdim=True)
+    used = ((psf > share * high) & (psf > 1e-6)).any(dim=0)[0].nonzero()
+    return max(int((used - psf.shape[-1] // 2).abs().max()) if len(used) else 0, 1)
+
+
 def convolve(images: Tensor, psf: Tensor, padding: str = "zeros") -> Tensor:
     """Each image convolved (not correlated) with its own PSF, (B, C, H, W), of the images' size.
 
