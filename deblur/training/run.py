@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur.errors import ArgumentError, UsageError, check_path, shown
+from deblur.installed import installed
 from deblur.stored import dump_yaml, read_json, read_yaml
 
 STATES = ("new", "running", "finished", "failed", "interrupted", "pruned")
@@ -151,9 +151,12 @@ class Run:
 
     def made_with(self) -> str:
         """Of which version the run is and which this is, to end a message about what does not fit; empty if equal."""
-        theirs, ours = self.results().get("versions", {}).get("deblur"), importlib.metadata.version("deblur")
-        made = "an unknown version" if theirs is None else f"deblur {shown(theirs)}"
-        return "" if theirs == ours else f"; the run was made with {made}, this is {ours}"
+        here = installed("deblur")
+        theirs, ours = self.results().get("versions", {}).get("deblur"), here and here.version
+        if theirs == ours:
+            return ""
+        made, this = (f"deblur {shown(version)}" if version else "an unknown version" for version in (theirs, ours))
+        return f"; the run was made with {made}, this is {this}"
 
     def write_results(self, **changes: Any) -> dict[str, Any]:
         """Change these entries of results.json and return all; a value that is not finite becomes null."""
