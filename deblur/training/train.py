@@ -102,11 +102,12 @@ def refuse_processes(settings: Mapping[str, Any], what: str) -> None:
     Raises:
         UsageError: they are.
     """
-    strategy, devices = (settings["trainer"].get(key) for key in ("strategy", "devices"))
-    if str(strategy).startswith(("ddp", "fsdp", "deepspeed")) or devices not in ("auto", 1, "1"):
+    strategy, devices, nodes = (settings["trainer"].get(key) for key in ("strategy", "devices", "num_nodes"))
+    several = str(strategy).startswith(("ddp", "fsdp", "deepspeed")) or nodes not in (None, 1)  # None: of older runs
+    if several or devices not in ("auto", 1, "1"):
         raise UsageError(
-            f"trainer.strategy={strategy} trainer.devices={shown(devices)}: {what} is one process on "
-            "one device; start runs of several processes one by one"
+            f"trainer.strategy={strategy} trainer.devices={shown(devices)} trainer.num_nodes={shown(nodes)}: {what} is "
+            "one process on one device; start runs of several processes one by one"
         )
 
 
