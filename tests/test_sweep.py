@@ -16,6 +16,7 @@ import yaml
 
 from deblur.summary import METRICS, Job, Sweep
 from deblur.sweep import expand, main
+from deblur.training import train
 from deblur.training.checkpoint import RunCheckpoint
 from deblur.training.run import Run
 from tests.conftest import ROOT, TINY
@@ -179,6 +180,53 @@ def test_a_job_that_another_process_runs_is_left_to_it(door, tmp_path):
     assert {row["run"]: row["status"] for row in table(folder)}["model.depth=2"] == "finished"
 
 
+def test_a_job_that_was_killed_before_it_wrote_anything_begins_again_in_its_folder(door, tmp_path):
+    folder = tmp_path / "outputs/sweeps/mine"
+    killed = Run.create(folder, "model.depth=3")
+    killed.lock()
+    killed.unlock()
+    ended = door(*SHORT, "-m", "model.depth=2,3")
+    assert ended.code == 0, ended.err
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"model.depth=2", "model.depth=3"}
+    assert {row["status"] for row in table(folder)} == {"finished"}
+
+
+def test_a_job_that_another_process_begins_meanwhile_is_left_to_it(door, tmp_path, monkeypatch):
+    folder = tmp_path / "outputs/sweeps/mine"
+    prepare, others = train._prepare, []
+
+    def prepare_too_late(settings, run):
+        if settings["model"]["depth"] == 3:
+            others.append(Run.create(folder, settings["sweep"]["job"]))
+            others[0].lock()
+        return prepare(settings, run)
+
+    monkeypatch.setattr(train, "_prepare", prepare_too_late)
+    try:
+        ended = door(*SHORT, "-m", "model.depth=2,3")
+        assert others[0].state() == "running"
+        assert others[0].results() == {}
+    finally:
+        others[0].unlock()
+    assert ended.code == 0, ended.err
+    assert "another process is working in this run" in ended.err
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"model.depth=2", "model.depth=3"}
+
+
+def test_a_sweep_with_a_job_that_is_not_finished_does_not_end_well(door, tmp_path, monkeypatch):
+    whole = train.train
+
+    def lose(settings, typed):
+        return 0 if settings["model"]["depth"] == 3 else whole(settings, typed)
+
+    monkeypatch.setattr(train, "train", lose)
+    ended = door(*SHORT, "-m", "model.depth=2,3")
+    assert ended.code == 1
+    assert {row["run"]: row["status"] for row in table(tmp_path / "outputs/sweeps/mine")}["model.depth=3"] == "new"
+    last = ended.err.strip().splitlines()[-1]
+    assert last.startswith("error: not finished: model.depth=3; the same command continues: python train.py -m")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -187,8 +235,9 @@ def test_a_job_that_another_process_runs_is_left_to_it(door, tmp_path):
         (["model.depth=2,3", "sweep.metric=test/foo"], ["sweep.metric=test/foo", "test/psnr"]),
         (["model.depth=2,''"], ["model.depth=", "empty"]),
         (["model.depth=2,3", "trainer=ddp", "sweep.name=other"], ["ddp", "-m"]),
+        (["model.depth=2,3", "trainer.num_nodes=2", "sweep.name=other"], ["trainer.num_nodes=2", "-m"]),
     ],
-    ids=["other values", "other settings", "metric", "empty", "ddp"],
+    ids=["other values", "other settings", "metric", "empty", "ddp", "nodes"],
 )
 def test_a_wrong_sweep_is_one_line_and_changes_nothing(door, tmp_path, arguments, said):
     assert door(*SHORT, "-m", "model.depth=2,3").code == 0

@@ -1,4 +1,4 @@
-"""From which checkpoint, and which step, a run goes on."""
+"""What there is of a run, and from which checkpoint, and which step, it goes on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,45 @@ from deblur.training.checkpoint import read_checkpoint
 from deblur.training.run import Run, whole_file
 
 log = logging.getLogger(__name__)
+
+
+def earlier_try(settings: Mapping[str, Any]) -> Run | None:
+    """What there is of an earlier try of this job of a sweep, killed before it wrote anything perhaps; or None."""
+    if settings["sweep"]["job"] is None:
+        return None
+    root = Path(settings["output_root"]).expanduser() / "sweeps"
+    run = Run(root / settings["sweep"]["name"] / settings["sweep"]["job"])
+    return run if run.path.is_dir() else None
+
+
+def clear(run: Run) -> None:
+    """Remove a run that has nothing to go on from.
+
+    Raises:
+        UsageError: another process is working in it.
+    """
+    run.lock()
+    try:
+        shutil.rmtree(run.path)
+    finally:
+        run.unlock()
+
+
+def is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to do; says so."""
+    before, now = run.config()["trainer"], settings["trainer"]
+    if run.state() != "finished" or now["max_epochs"] > before["max_epochs"]:
+        return False
+    if now.get("max_time") != before.get("max_time"):
+        return False
+    metrics = run.results().get("metrics", {})
+    split = "test" if "test/psnr" in metrics else "val"  # a trial of a search is not tested
+    psnr = metrics.get(f"{split}/psnr")
+    print(
+        f"{run.path}: finished, PSNR {float('nan') if psnr is None else psnr:.2f} dB on {split}; a larger "
+        f"trainer.max_epochs (now {settings['trainer']['max_epochs']}) trains on, init=<run> starts a new run from it"
+    )
+    return True
 
 
 def where_to_go_on(run: Run, max_epochs: int) -> tuple[Path, int]:

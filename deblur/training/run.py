@@ -41,10 +41,16 @@ class Run:
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, parent: Path, name: str | None = None) -> Run:
+    def create(cls, parent: Path, name: str | None = None, *, alone: bool = False) -> Run:
         """A new folder in `parent`, named by the time if no name is given; a suffix keeps equal names apart.
 
+        Args:
+            parent: made, if it is not there.
+            name: of the folder.
+            alone: whether there may be no other of this name: then there is no suffix.
+
         Raises:
+            InUse: another process has just made the only one that there may be.
             UsageError: it cannot be made.
         """
         name = folder_name(name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
@@ -55,6 +61,8 @@ class Run:
                 try:
                     path.mkdir()
                 except FileExistsError:
+                    if alone:
+                        raise InUse(f"{path}: another process is working in this run") from None
                     continue
                 (path / "checkpoints").mkdir()
                 (path / "figures").mkdir()
@@ -167,11 +175,14 @@ class Run:
     def state(self) -> str:
         """`new`, `running`, `finished`, `failed`, `interrupted` or, of a search's trial that was stopped, `pruned`.
 
-        A run that says running but whose process has gone (its lock is free) was interrupted.
+        A run that says running but whose process has gone (its lock is free) was interrupted; one that says nothing yet
+        and has a process is about to.
         """
         status = self.results().get("status", "new")
         if status == "running" and not self._is_locked():
             return "interrupted"
+        if status == "new" and self._is_locked():
+            return "running"
         return status if status in STATES else "new"
 
     def lock(self) -> None:
