@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -78,7 +78,7 @@ class TrainingLoader:
         """The epoch, and how many of its batches were delivered."""
         return self._resume_at or {"epoch": self.epoch, "position": self._position, "batches": len(self)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue there.
 
         Raises:

@@ -9,9 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from deblur.data.module import DeblurDataModule
 from deblur.errors import UsageError
 from deblur.training.checkpoint import read_checkpoint
 from deblur.training.run import Run, whole_file
+from deblur.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -55,25 +57,31 @@ def is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
     return True
 
 
-def where_to_go_on(run: Run, max_epochs: int) -> tuple[Path, int]:
+def where_to_go_on(run: Run, trainer: Mapping[str, Any], data: DeblurDataModule) -> tuple[Path, int]:
     """The checkpoint that a run goes on from, and the first step that it logs anew.
 
     The last checkpoint, or the one before it if that is damaged, which is said.
 
     Args:
         run: has checkpoints.
-        max_epochs: at which it is to end.
+        trainer: the section of the settings, checked, with which it goes on.
+        data: that it is trained on.
 
     Raises:
-        UsageError: all its checkpoints are damaged, or from after the end.
+        UsageError: all its checkpoints are damaged, from after the end, or from within an epoch that was shared by
+            another number of processes.
     """
     file, content = _newest_whole(run)
+    processes = make_trainer(trainer, callbacks=[], logger=None).world_size
     try:
         step, epoch = int(content["global_step"]), int(content["epoch"])
+        position = content.get(type(data).__qualname__)  # where Lightning keeps the state of the data
+        if position:
+            data.check_position(position, processes)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file}: holds no training that could go on") from error
-    if max_epochs < epoch:
-        raise UsageError(f"trainer.max_epochs={max_epochs}: the run has done {epoch} epochs already")
+    if trainer["max_epochs"] < epoch:
+        raise UsageError(f"trainer.max_epochs={trainer['max_epochs']}: the run has done {epoch} epochs already")
     return file, step + 1
 
 

@@ -194,7 +194,7 @@ def _prepare(settings: Mapping[str, Any], run: Run | None) -> tuple[Plan, Path |
     with telling_version(run if begun else None):
         plan = make_plan(settings)
     if run is not None and run.checkpoints:
-        resume_from, purge_step = where_to_go_on(run, settings["trainer"]["max_epochs"])
+        resume_from, purge_step = where_to_go_on(run, settings["trainer"], plan.data)
     if resume_from is None and (plan.settings["task"] or {}).get("estimator") is not None:
         load_estimator(plan.module, plan.settings["task"]["estimator"])
     if settings["init"] is not None and resume_from is None:
