@@ -8,7 +8,6 @@ path is followed only to a class defined in `deblur`, a module of `torch.nn` or 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from deblur.errors import ArgumentError, UsageError, nearest, shown
+from deblur.installed import installed
 
 EVERYTHING = "*"
 _trusted: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
@@ -125,11 +125,8 @@ def _import(target: str, path: str) -> Any:
 
 def _how_to_install(package: str) -> str:
     """`; pip install -e '.[extra]' installs it` for a package of one of our extras, or nothing."""
-    try:
-        requirements = importlib.metadata.requires("deblur") or []
-    except importlib.metadata.PackageNotFoundError:  # runs from a clone
-        return ""
-    for requirement in requirements:
+    ours = installed("deblur")
+    for requirement in (ours and ours.requires) or []:
         found = re.match(rf"{re.escape(package)}\b(?!-).*extra == \W(\w+)\W", requirement)
         if found:
             return f"; pip install -e '.[{found[1]}]' installs it"

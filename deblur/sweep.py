@@ -34,7 +34,7 @@ from omegaconf import DictConfig
 from deblur.cli import CONFIGS, call, compose, make_console, prepare_logging, settings_of
 from deblur.errors import ArgumentError, UsageError, shown
 from deblur.summary import Job, Sweep, check_metric
-from deblur.training.run import Run, folder_name, suffixed
+from deblur.training.run import InUse, Run, folder_name, suffixed
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +203,9 @@ class _Task:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.at_once))
         try:
             return call(self.task, settings, self.commands[name])
+        except InUse as error:  # since this sweep has looked; the other process will write how it ends
+            log.info("%s", error)
+            return 0
         except Exception as error:
             if not isinstance(error, UsageError):
                 log.exception("%s", name)  # no user's fault, but still the failure of one job alone
@@ -312,7 +315,10 @@ def _conclude(plan: Sweep, code: int, again: str) -> int:
     failures = plan.failures()
     for name, error in failures:
         log.error("%s failed: %s", name, error)
-    return int(bool(failures) or code != 0)
+    left = [job.name for job in plan.jobs if Run(plan.folder / job.name).state() in ("new", "interrupted")]
+    if left:
+        log.error("not finished: %s; the same command continues: %s", ", ".join(left), again)
+    return int(bool(failures) or bool(left) or code != 0)
 
 
 @contextmanager

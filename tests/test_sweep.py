@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
 
-from deblur.cli import compose
-from deblur.summary import METRICS, Job, Sweep
-from deblur.sweep import expand, main
+from deblur.summary import METRICS
+from deblur.sweep import expand
+from deblur.training import train
 from deblur.training.checkpoint import RunCheckpoint
 from deblur.training.run import Run
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT, TINY, table
 
 SHORT = (*TINY, "trainer.max_epochs=1", "sweep.name=mine")
-
-
-def table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "summary.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture
-def made_sweep(tmp_path):
-    """A sweep folder with made-up results: `make(n)` gives one of n finished runs over two keys and seeds."""
-
-    def make(jobs: int, swept: tuple[str, ...] = ("model", "seed")) -> Sweep:
-        folder = tmp_path / "made"
-        described = []
-        for number in range(jobs):
-            overrides = {key: str(number // (3 ** (len(swept) - 1 - i)) % 3) for i, key in enumerate(swept)}
-            name = f"job{number}"
-            (folder / name).mkdir(parents=True)
-            metrics = dict.fromkeys(METRICS, 20.0 + number)
-            Run(folder / name).write_results(
-                status="finished", metrics=metrics, parameters=9, seconds=1.5, images_per_second=3.0, error=None
-            )
-            described.append(Job(name, overrides))
-        sweep = Sweep(folder, ["model=0,1,2", "seed=0,1,2"], list(swept), "val/psnr", described)
-        sweep.save()
-        return sweep
-
-    return make
 
 
 def test_a_grid_makes_a_run_for_each_combination_and_one_table(door, tmp_path):
@@ -182,6 +150,53 @@ def test_a_job_that_another_process_runs_is_left_to_it(door, tmp_path):
     assert {row["run"]: row["status"] for row in table(folder)}["model.depth=2"] == "finished"
 
 
+def test_a_job_that_was_killed_before_it_wrote_anything_begins_again_in_its_folder(door, tmp_path):
+    folder = tmp_path / "outputs/sweeps/mine"
+    killed = Run.create(folder, "model.depth=3")
+    killed.lock()
+    killed.unlock()
+    ended = door(*SHORT, "-m", "model.depth=2,3")
+    assert ended.code == 0, ended.err
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"model.depth=2", "model.depth=3"}
+    assert {row["status"] for row in table(folder)} == {"finished"}
+
+
+def test_a_job_that_another_process_begins_meanwhile_is_left_to_it(door, tmp_path, monkeypatch):
+    folder = tmp_path / "outputs/sweeps/mine"
+    prepare, others = train._prepare, []
+
+    def prepare_too_late(settings, run):
+        if settings["model"]["depth"] == 3:
+            others.append(Run.create(folder, settings["sweep"]["job"]))
+            others[0].lock()
+        return prepare(settings, run)
+
+    monkeypatch.setattr(train, "_prepare", prepare_too_late)
+    try:
+        ended = door(*SHORT, "-m", "model.depth=2,3")
+        assert others[0].state() == "running"
+        assert others[0].results() == {}
+    finally:
+        others[0].unlock()
+    assert ended.code == 0, ended.err
+    assert "another process is working in this run" in ended.err
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"model.depth=2", "model.depth=3"}
+
+
+def test_a_sweep_with_a_job_that_is_not_finished_does_not_end_well(door, tmp_path, monkeypatch):
+    whole = train.train
+
+    def lose(settings, typed):
+        return 0 if settings["model"]["depth"] == 3 else whole(settings, typed)
+
+    monkeypatch.setattr(train, "train", lose)
+    ended = door(*SHORT, "-m", "model.depth=2,3")
+    assert ended.code == 1
+    assert {row["run"]: row["status"] for row in table(tmp_path / "outputs/sweeps/mine")}["model.depth=3"] == "new"
+    last = ended.err.strip().splitlines()[-1]
+    assert last.startswith("error: not finished: model.depth=3; the same command continues: python train.py -m")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -190,8 +205,9 @@ def test_a_job_that_another_process_runs_is_left_to_it(door, tmp_path):
         (["model.depth=2,3", "sweep.metric=test/foo"], ["sweep.metric=test/foo", "test/psnr"]),
         (["model.depth=2,''"], ["model.depth=", "empty"]),
         (["model.depth=2,3", "trainer=ddp", "sweep.name=other"], ["ddp", "-m"]),
+        (["model.depth=2,3", "trainer.num_nodes=2", "sweep.name=other"], ["trainer.num_nodes=2", "-m"]),
     ],
-    ids=["other values", "other settings", "metric", "empty", "ddp"],
+    ids=["other values", "other settings", "metric", "empty", "ddp", "nodes"],
 )
 def test_a_wrong_sweep_is_one_line_and_changes_nothing(door, tmp_path, arguments, said):
     assert door(*SHORT, "-m", "model.depth=2,3").code == 0
@@ -213,61 +229,6 @@ def test_a_finished_job_that_was_made_otherwise_is_not_taken_for_this_one(door, 
     ended = door(*SHORT, "-m", "model.depth=2,3")
     assert ended.code == 2
     assert "optimizer.lr=0.5" in ended.err
-
-
-def test_seeds_are_averaged_for_otherwise_equal_settings(made_sweep):
-    sweep = made_sweep(9)
-    lines = sweep.over_seeds(sweep.rows())
-    assert {line["model"]: line["test/psnr"] for line in lines} == {"0": 21.0, "1": 24.0, "2": 27.0}
-    assert all(line["seeds"] == 3 and line["test/psnr std"] == 1.0 for line in lines)
-    sweep.write()
-    assert "27.00 ± 1.00" in (sweep.folder / "summary.md").read_text()
-
-
-def test_settings_are_chosen_on_validation_images_unless_asked_otherwise(made_sweep):
-    assert compose("train", ["checkpoint.monitor=val/ssim"]).sweep.metric == "val/ssim"
-    sweep = made_sweep(3, ("model",))
-    for number, (val, test) in enumerate([(20.0, 30.0), (22.0, 28.0), (21.0, 29.0)]):
-        metrics = {"val/psnr": val, "val/mse": 1 / val, "test/psnr": test, "val/psf_correlation": val / 100}
-        Run(sweep.folder / f"job{number}").write_results(metrics=metrics)
-
-    def order(metric: str) -> str:
-        return "".join(row["run"][-1] for row in replace(sweep, metric=metric).rows())
-
-    assert order("val/psnr") == order("val/mse") == order("val/psf_correlation") == "120"
-    assert order("test/psnr") == "021"
-    other = replace(sweep, metric="val/psf_correlation")
-    other.write()
-    assert [row["val/psf_correlation"] for row in table(sweep.folder)] == ["0.22", "0.21", "0.2"]
-    assert "| model | val/psf_correlation | val PSNR, dB | test PSNR, dB |" in (sweep.folder / "summary.md").read_text()
-
-
-def test_runs_from_before_validation_was_written_down_stand_in_the_table(made_sweep):
-    sweep = made_sweep(9)
-    for number in range(4):
-        Run(sweep.folder / f"job{number}").write_results(metrics={"test/psnr": 40.0})
-    assert [row["run"] for row in sweep.rows()][:5] == [f"job{number}" for number in (8, 7, 6, 5, 4)]
-    assert {line["model"]: line["seeds"] for line in sweep.over_seeds(sweep.rows())} == {"2": 3, "1": 2}
-    old = replace(sweep, metric="test/psnr")
-    lines = old.over_seeds(old.rows())
-    assert [line["model"] for line in lines] == ["0", "1", "2"]
-    assert lines[0]["val/psnr"] is None
-    old.write()
-    assert "40.00 ± 0.00" in (sweep.folder / "summary.md").read_text()
-
-
-def test_the_summary_is_rebuilt_from_the_runs(made_sweep, capsys):
-    sweep = made_sweep(9, ("model", "blur.length"))
-    shutil.rmtree(sweep.folder / "job4")
-    assert main([str(sweep.folder)]) == 0
-    assert len(table(sweep.folder)) == 9
-    assert table(sweep.folder)[-1]["status"] == "new"
-    assert "finished" in capsys.readouterr().out
-    assert main([str(sweep.folder / "job1")]) == 2
-    assert main([]) == 2
-    (sweep.folder / "sweep.yaml").write_text("jobs: 3")
-    assert main([str(sweep.folder)]) == 2
-    assert "damaged" in capsys.readouterr().err
 
 
 def test_overrides_expand_to_their_product():

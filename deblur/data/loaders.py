@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -81,7 +81,7 @@ class TrainingLoader:
         """The epoch, and how many of its batches were delivered."""
         return self._resume_at or {"epoch": self.epoch, "position": self._position, "batches": len(self)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue there.
 
         Raises:
@@ -99,11 +99,11 @@ class TrainingLoader:
 class EvaluationLoader:
     """Batches of one process's share of fixed pairs, in order; over all processes every pair comes once.
 
-    Every process gets the same number of batches, so that none waits for the others for ever.
+    Every process gets the same number of batches, so that none waits for the others for ever, and none an empty one.
 
     Args:
         pairs: the pairs of the whole split.
-        batch_size: most pairs of a batch.
+        batch_size: most pairs of a batch; if 1, a process with a pair more than another has two in its first.
         rank, world_size: which process of how many this is.
     """
 
@@ -113,8 +113,8 @@ class EvaluationLoader:
             raise UsageError(f"data: {count} images of split {pairs.split} for {world_size} processes")
         self.pairs = pairs
         self._bounds = (count * rank // world_size, count * (rank + 1) // world_size)
-        largest = -(-count // world_size)
-        self._batches = -(-largest // batch_size)
+        smallest, largest = count // world_size, -(-count // world_size)
+        self._batches = min(-(-largest // batch_size), smallest)
 
     def __len__(self) -> int:
         return self._batches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -188,6 +188,15 @@ class DeblurDataModule(LightningDataModule):
         self._resume_at = state or None
         if self._loader is not None and self._resume_at is not None:
             self._loader.load_state_dict(self._resume_at)
+
+    def check_position(self, state: Mapping[str, Any], world_size: int) -> None:
+        """Refuses a state from which so many processes cannot go on: told before there is a trainer.
+
+        Raises:
+            UsageError: it is within an epoch that was shared by another number of processes.
+        """
+        loader, _ = self._of_training(0, world_size)
+        loader.load_state_dict(state)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, TrainingBatch):

@@ -25,7 +25,7 @@ from deblur.training.run import PREVIOUS, whole_file
 
 log = logging.getLogger(__name__)
 
-_DDP_CHECK_EVERY = 50  # batches between agreements of several processes on whether it is time to save
+_DDP_CHECK_EVERY = 50  # batches, or those of one step, between agreements of several processes on whether to save
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -138,11 +138,13 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return  # the epoch's end saves
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+        of_step = trainer.accumulate_grad_batches
+        if (batch_idx + 1) % of_step:
             return  # gradients that are not applied yet are in no checkpoint
         due = self._signal is not None or time.monotonic() - self._saved_at >= self.every_seconds
         if trainer.world_size > 1:
-            due = batch_idx % _DDP_CHECK_EVERY == 0 and trainer.strategy.broadcast(due)
+            agree_every = of_step * max(1, _DDP_CHECK_EVERY // of_step)  # whole steps: where all could save
+            due = (batch_idx + 1) % agree_every == 0 and trainer.strategy.broadcast(due)
         if due:
             self._save(trainer, "last.ckpt")
             self._stop_if_told(trainer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shlex
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from deblur.figures import draw_curves, draw_restorations
+from deblur.installed import installed
 from deblur.tables import print_table
 from deblur.training.logger import read_history
 from deblur.training.panels import Panels
@@ -21,13 +21,9 @@ _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what the results depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {package: installed(package) for package in _PACKAGES}
+    there = {package: known.version for package, known in found.items() if known is not None}
+    return {"python": platform.python_version()} | there
 
 
 def print_results(console: Console, run: Run, results: Mapping[str, Any], data: str) -> None:

@@ -1,4 +1,4 @@
-"""From which checkpoint, and which step, a run goes on."""
+"""What there is of a run, and from which checkpoint, and which step, it goes on."""
 
 from __future__ import annotations
 
@@ -9,32 +9,79 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from deblur.data.module import DeblurDataModule
 from deblur.errors import UsageError
 from deblur.training.checkpoint import read_checkpoint
 from deblur.training.run import Run, whole_file
+from deblur.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 
 
-def where_to_go_on(run: Run, max_epochs: int) -> tuple[Path, int]:
+def earlier_try(settings: Mapping[str, Any]) -> Run | None:
+    """What there is of an earlier try of this job of a sweep, killed before it wrote anything perhaps; or None."""
+    if settings["sweep"]["job"] is None:
+        return None
+    root = Path(settings["output_root"]).expanduser() / "sweeps"
+    run = Run(root / settings["sweep"]["name"] / settings["sweep"]["job"])
+    return run if run.path.is_dir() else None
+
+
+def clear(run: Run) -> None:
+    """Remove a run that has nothing to go on from.
+
+    Raises:
+        UsageError: another process is working in it.
+    """
+    run.lock()
+    try:
+        shutil.rmtree(run.path)
+    finally:
+        run.unlock()
+
+
+def is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to do; says so."""
+    before, now = run.config()["trainer"], settings["trainer"]
+    if run.state() != "finished" or now["max_epochs"] > before["max_epochs"]:
+        return False
+    if now.get("max_time") != before.get("max_time"):
+        return False
+    metrics = run.results().get("metrics", {})
+    split = "test" if "test/psnr" in metrics else "val"  # a trial of a search is not tested
+    psnr = metrics.get(f"{split}/psnr")
+    print(
+        f"{run.path}: finished, PSNR {float('nan') if psnr is None else psnr:.2f} dB on {split}; a larger "
+        f"trainer.max_epochs (now {settings['trainer']['max_epochs']}) trains on, init=<run> starts a new run from it"
+    )
+    return True
+
+
+def where_to_go_on(run: Run, trainer: Mapping[str, Any], data: DeblurDataModule) -> tuple[Path, int]:
     """The checkpoint that a run goes on from, and the first step that it logs anew.
 
     The last checkpoint, or the one before it if that is damaged, which is said.
 
     Args:
         run: has checkpoints.
-        max_epochs: at which it is to end.
+        trainer: the section of the settings, checked, with which it goes on.
+        data: that it is trained on.
 
     Raises:
-        UsageError: all its checkpoints are damaged, or from after the end.
+        UsageError: all its checkpoints are damaged, from after the end, or from within an epoch that was shared by
+            another number of processes.
     """
     file, content = _newest_whole(run)
+    processes = make_trainer(trainer, callbacks=[], logger=None).world_size
     try:
         step, epoch = int(content["global_step"]), int(content["epoch"])
+        position = content.get(type(data).__qualname__)  # where Lightning keeps the state of the data
+        if position:
+            data.check_position(position, processes)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file}: holds no training that could go on") from error
-    if max_epochs < epoch:
-        raise UsageError(f"trainer.max_epochs={max_epochs}: the run has done {epoch} epochs already")
+    if trainer["max_epochs"] < epoch:
+        raise UsageError(f"trainer.max_epochs={trainer['max_epochs']}: the run has done {epoch} epochs already")
     return file, step + 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur.errors import ArgumentError, UsageError, check_path, shown
+from deblur.installed import installed
 from deblur.stored import dump_yaml, read_json, read_yaml
 
 STATES = ("new", "running", "finished", "failed", "interrupted", "pruned")
@@ -42,10 +42,16 @@ class Run:
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, parent: Path, name: str | None = None) -> Run:
+    def create(cls, parent: Path, name: str | None = None, *, alone: bool = False) -> Run:
         """A new folder in `parent`, named by the time if no name is given; a suffix keeps equal names apart.
 
+        Args:
+            parent: made, if it is not there.
+            name: of the folder.
+            alone: whether there may be no other of this name: then there is no suffix.
+
         Raises:
+            InUse: another process has just made the only one that there may be.
             UsageError: it cannot be made.
         """
         name = folder_name(name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
@@ -56,6 +62,8 @@ class Run:
                 try:
                     path.mkdir()
                 except FileExistsError:
+                    if alone:
+                        raise InUse(f"{path}: another process is working in this run") from None
                     continue
                 (path / "checkpoints").mkdir()
                 (path / "figures").mkdir()
@@ -152,9 +160,12 @@ class Run:
 
     def made_with(self) -> str:
         """Of which version the run is and which this is, to end a message about what does not fit; empty if equal."""
-        theirs, ours = self.results().get("versions", {}).get("deblur"), importlib.metadata.version("deblur")
-        made = "an unknown version" if theirs is None else f"deblur {shown(theirs)}"
-        return "" if theirs == ours else f"; the run was made with {made}, this is {ours}"
+        here = installed("deblur")
+        theirs, ours = self.results().get("versions", {}).get("deblur"), here and here.version
+        if theirs == ours:
+            return ""
+        made, this = (f"deblur {shown(version)}" if version else "an unknown version" for version in (theirs, ours))
+        return f"; the run was made with {made}, this is {this}"
 
     def write_results(self, **changes: Any) -> dict[str, Any]:
         """Change these entries of results.json and return all; a value that is not finite becomes null."""
@@ -165,11 +176,14 @@ class Run:
     def state(self) -> str:
         """`new`, `running`, `finished`, `failed`, `interrupted` or, of a search's trial that was stopped, `pruned`.
 
-        A run that says running but whose process has gone (its lock is free) was interrupted.
+        A run that says running but whose process has gone (its lock is free) was interrupted; one that says nothing yet
+        and has a process is about to.
         """
         status = self.results().get("status", "new")
         if status == "running" and not self._is_locked():
             return "interrupted"
+        if status == "new" and self._is_locked():
+            return "running"
         return status if status in STATES else "new"
 
     def lock(self) -> None:

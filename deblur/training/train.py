@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -44,8 +43,8 @@ from deblur.training.panels import Panels
 from deblur.training.progress import ProgressLine, Throughput
 from deblur.training.record import begin, conclude, log_file
 from deblur.training.report import draw_figures, print_results
-from deblur.training.resumption import keep_as_last, where_to_go_on
-from deblur.training.run import PUBLISHED, Run, folder_name, telling_version, trained_checkpoint
+from deblur.training.resumption import clear, earlier_try, is_finished, keep_as_last, where_to_go_on
+from deblur.training.run import PUBLISHED, InUse, Run, folder_name, telling_version, trained_checkpoint
 from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
 from deblur.training.task import complete_task, load_estimator, true_psf
 from deblur.training.trainer import check_trainer, make_trainer
@@ -76,7 +75,7 @@ def check_job(composed: Mapping[str, Any]) -> int:
     """
     check_settings(composed)
     refuse_processes(composed, "a job of a sweep (-m)")
-    earlier = _earlier_try(composed)
+    earlier = earlier_try(composed)
     if earlier is not None and earlier.checkpoints:
         other = differences(earlier.config(), composed)
         if other:
@@ -101,11 +100,12 @@ def refuse_processes(settings: Mapping[str, Any], what: str) -> None:
     Raises:
         UsageError: they are.
     """
-    strategy, devices = (settings["trainer"].get(key) for key in ("strategy", "devices"))
-    if str(strategy).startswith(("ddp", "fsdp", "deepspeed")) or devices not in ("auto", 1, "1"):
+    strategy, devices, nodes = (settings["trainer"].get(key) for key in ("strategy", "devices", "num_nodes"))
+    several = str(strategy).startswith(("ddp", "fsdp", "deepspeed")) or nodes not in (None, 1)  # None: of older runs
+    if several or devices not in ("auto", 1, "1"):
         raise UsageError(
-            f"trainer.strategy={strategy} trainer.devices={shown(devices)}: {what} is one process on "
-            "one device; start runs of several processes one by one"
+            f"trainer.strategy={strategy} trainer.devices={shown(devices)} trainer.num_nodes={shown(nodes)}: {what} is "
+            "one process on one device; start runs of several processes one by one"
         )
 
 
@@ -134,21 +134,21 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
                 raise UsageError(f"resume={run.path}: has no checkpoint to go on from; init=<run> can use it")
             settings = resumed_settings(run, composed, typed)
             stack.enter_context(trusting(*composed["allow"]))
-            if _is_finished(run, settings):
+            if is_finished(run, settings):
                 return 0
         else:
             settings = dict(composed)
             stack.enter_context(trusting(EVERYTHING))
-            run = _earlier_try(composed)
+            run = earlier_try(composed)
             if run is not None and run.state() == "finished":
                 log.info("%s: finished already", run.path)
                 return 0
             if run is not None and run.state() == "running":
-                raise UsageError(f"{run.path}: another process is working in this run")
+                raise InUse(f"{run.path}: another process is working in this run")
             if run is not None and run.checkpoints:
                 settings = resumed_settings(run, composed, [])
             elif run is not None:
-                shutil.rmtree(run.path)  # failed before there was anything to keep
+                clear(run)  # failed, or was killed, before there was anything to keep
                 run = None
         first = rank_zero_only.rank == 0
         if run is not None and first:
@@ -193,7 +193,7 @@ def _prepare(settings: Mapping[str, Any], run: Run | None) -> tuple[Plan, Path |
     with telling_version(run if begun else None):
         plan = make_plan(settings)
     if run is not None and run.checkpoints:
-        resume_from, purge_step = where_to_go_on(run, settings["trainer"]["max_epochs"])
+        resume_from, purge_step = where_to_go_on(run, settings["trainer"], plan.data)
     if resume_from is None and (plan.settings["task"] or {}).get("estimator") is not None:
         load_estimator(plan.module, plan.settings["task"]["estimator"])
     if settings["init"] is not None and resume_from is None:
@@ -201,20 +201,11 @@ def _prepare(settings: Mapping[str, Any], run: Run | None) -> tuple[Plan, Path |
     return plan, resume_from, purge_step
 
 
-def _earlier_try(settings: Mapping[str, Any]) -> Run | None:
-    """The run of an earlier try of this job of a sweep, if there is one."""
-    if settings["sweep"]["job"] is None:
-        return None
-    root = Path(settings["output_root"]).expanduser() / "sweeps"
-    run = Run(root / settings["sweep"]["name"] / settings["sweep"]["job"])
-    return run if run.results() else None
-
-
 def _new_run(settings: Mapping[str, Any]) -> Run:
     with section(""):
         root = check_path("output_root", settings["output_root"], "a folder")
     if settings["sweep"]["job"] is not None:
-        return Run.create(root / "sweeps" / settings["sweep"]["name"], settings["sweep"]["job"])
+        return Run.create(root / "sweeps" / settings["sweep"]["name"], settings["sweep"]["job"], alone=True)
     return Run.create(root / folder_name(settings["name"]))
 
 
@@ -271,23 +262,6 @@ def _load_weights(module: DeblurModule, path: str) -> None:
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise UsageError(f"init={path}: its weights do not fit this model: {shown(error)}") from error
-
-
-def _is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
-    """Whether nothing is left to do; says so."""
-    before, now = run.config()["trainer"], settings["trainer"]
-    if run.state() != "finished" or now["max_epochs"] > before["max_epochs"]:
-        return False
-    if now.get("max_time") != before.get("max_time"):
-        return False
-    metrics = run.results().get("metrics", {})
-    split = "test" if "test/psnr" in metrics else "val"  # a trial of a search is not tested
-    psnr = metrics.get(f"{split}/psnr")
-    print(
-        f"{run.path}: finished, PSNR {float('nan') if psnr is None else psnr:.2f} dB on {split}; a larger "
-        f"trainer.max_epochs (now {settings['trainer']['max_epochs']}) trains on, init=<run> starts a new run from it"
-    )
-    return True
 
 
 def _follow(plan: Plan, resume_from: Path | None) -> int:

@@ -8,11 +8,15 @@ import shutil
 import signal
 
 import pytest
+import torch
+import yaml
 
 from deblur.training.checkpoint import RunCheckpoint
 from deblur.training.logger import read_history
 from deblur.training.run import Run
 from tests.conftest import TINY, assert_equal_weights, only_run, results, weights
+
+TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
 @pytest.mark.parametrize("ema", [[], ["ema.decay=0.9"]], ids=["plain", "ema"])
@@ -96,6 +100,54 @@ def test_resume_refuses_other_settings_by_name_and_says_so_of_a_finished_run(doo
     assert ended.code == 0
     assert len(read_history(run)["val/psnr"]) == 3
     assert results(run)["status"] == "finished"
+
+
+@pytest.fixture
+def cut(door, tmp_path, monkeypatch):
+    """A tiny run of one process that was stopped after the seventh of its ten steps, within the second epoch."""
+    original = RunCheckpoint.on_train_batch_end
+
+    def interrupt(self, trainer, *arguments):
+        if trainer.global_step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
+        assert door(*TINY, "output_root=cut").code == 143
+    return only_run(tmp_path / "cut")
+
+
+def test_an_epoch_begun_by_one_process_is_refused_to_two_before_anything_is_written(door, cut):
+    def content():
+        return {path: path.read_bytes() for path in cut.rglob("*") if path.is_file()}
+
+    before = content()
+    ended = door(f"resume={cut}", *TWO)
+    assert ended.code == 2
+    (line,) = ended.err.strip().splitlines()
+    assert line.startswith("error: trainer.devices: the run stopped within an epoch of 5 batches for each process")
+    assert content() == before
+    ended = door(f"resume={cut}")
+    assert ended.code == 0, ended.err
+
+
+def test_a_run_of_two_machines_goes_on_on_one(door, cut):
+    config = yaml.safe_load((cut / "config.yaml").read_text())
+    config["trainer"] |= {"num_nodes": 2, "strategy": "ddp"}
+    (cut / "config.yaml").write_text(yaml.safe_dump(config))
+    ended = door(f"resume={cut}", "trainer=cpu")
+    assert ended.code == 0, ended.err
+    assert Run(cut).config()["trainer"]["num_nodes"] == 1
+
+
+def test_a_checkpoint_whose_place_in_the_epoch_is_lost_is_refused(door, cut):
+    checkpoint = torch.load(cut / "checkpoints/last.ckpt", weights_only=True)
+    del checkpoint["MNIST"]["epoch"]
+    torch.save(checkpoint, cut / "checkpoints/last.ckpt")
+    ended = door(f"resume={cut}")
+    assert ended.code == 2
+    assert "last.ckpt: holds no training that could go on" in ended.err
 
 
 def test_a_run_in_use_is_refused(door, run):

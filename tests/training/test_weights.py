@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ import deblur
 from deblur.build import EVERYTHING, trusting
 from deblur.cli import settings_of
 from deblur.errors import UsageError
+from deblur.training.report import versions
 from deblur.training.train import make_plan
 from deblur.training.weights import read_weights
 from tests.conftest import TINY, assert_equal_weights, only_run, weights
@@ -159,6 +161,18 @@ def test_settings_that_do_not_fit_are_refused_with_the_version_that_made_them(pu
     (published / "results.json").write_text(json.dumps({"status": "finished", "versions": {"deblur": "9.9"}}))
     with pytest.raises(UsageError, match=r"model.flux=3: no such key.*; the run was made with deblur 9\.9, this is"):
         deblur.load(published)
+
+
+def test_settings_that_do_not_fit_are_refused_where_this_package_is_not_installed_too(published, monkeypatch):
+    def not_there(package):
+        raise importlib.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr("deblur.installed.distribution", not_there)  # as from a clone
+    change(published, model={"_target_": "deblur.models.CNN", "flux": 3})
+    (published / "results.json").write_text(json.dumps({"status": "finished", "versions": {"deblur": "9.9"}}))
+    with pytest.raises(UsageError, match=r"was made with deblur 9\.9, this is an unknown version$"):
+        deblur.load(published)
+    assert set(versions()) == {"python"}
 
 
 def test_a_run_made_before_there_was_a_setting_opens(published):
