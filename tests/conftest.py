@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import os
@@ -65,6 +66,12 @@ def shell_environment(tiny_root: Path) -> dict[str, str]:
 
 def results(run: Path) -> dict:
     return json.loads((run / "results.json").read_text())
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    """The rows of a sweep's summary.csv."""
+    with (sweep / "summary.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
