@@ -64,7 +64,7 @@ def draw_digit(strokes: Strokes) -> Tensor:
     fine = _drawn(placed)
     mass = fine.sum()
     centre = np.array([(fine.sum(axis=axis) * (np.arange(len(fine)) + 0.5)).sum() / mass for axis in (0, 1)]) / _FINE
-    reach = np.abs((high - low) * scale / 2) + _PEN / 2  # from the middle; no line may leave the image
+    reach = np.abs((high - low) * scale / 2) + _PEN / 2 + 1  # from the middle; a pixel stays black around all lines
     most = np.maximum(SIDE / 2 - reach, 0)
     shift = np.clip(SIDE / 2 - centre, -most, most)
     fine = _drawn([stroke + shift for stroke in placed])

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deblur.demo.drawing import draw_digit, read_strokes
@@ -19,6 +19,7 @@ numbers = st.floats(0, 1)
 drawings = st.lists(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6), min_size=1, max_size=4)
 
 
+@example([[(0.0, 0.0), (0.0, 1.0), (1.0, 1.0)]])  # its centre of mass lies far from its middle
 @settings(deadline=None, max_examples=30)
 @given(drawings)
 def test_a_digit_is_white_on_black_within_the_image(strokes):
@@ -28,7 +29,7 @@ def test_a_digit_is_white_on_black_within_the_image(strokes):
     assert 0 <= digit.min() <= digit.max() <= 1
     assert digit.sum() > 2
     border = torch.cat([digit[0, 0], digit[0, -1], digit[0, :, 0], digit[0, :, -1]])
-    assert border.max() < 0.6  # of a line, at most its edge
+    assert border.max() < 0.3  # of a line, at most its edge
 
 
 @settings(deadline=None, max_examples=30)
