@@ -10,7 +10,7 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,13 +44,17 @@ def demo(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         raise UsageError('the page needs gradio: pip install -e ".[demo]"')
     with section(""):
         open_it = check_flag("open", settings["open"])
-    with page_served(settings) as page:
-        print(f"page: {page.address} (Ctrl-C ends it)", flush=True)
-        if page.open_to_others:
-            log.warning("host=%s: everybody who reaches this machine can use the page", settings["host"])
-        if open_it:
-            webbrowser.open(page.address)
-        _wait()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: what was sent is removed
+    try:
+        with suppress(KeyboardInterrupt), page_served(settings) as page:
+            print(f"page: {page.address} (Ctrl-C ends it)", flush=True)
+            if page.open_to_others:
+                log.warning("host=%s: everybody who reaches this machine can use the page", settings["host"])
+            if open_it:
+                webbrowser.open(page.address)
+            threading.Event().wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -158,14 +162,3 @@ def _environment(folder: str, host: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _wait() -> None:
-    """Returns at Ctrl-C or SIGTERM."""
-    ended = threading.Event()
-    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        ended.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
