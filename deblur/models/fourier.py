@@ -25,6 +25,7 @@ def transfer_function(psf: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.fft.rfft2(grid)
 
 
+@torch.compiler.disable  # inductor cannot take apart complex numbers whose last axis is not innermost in memory
 def power(spectrum: Tensor) -> Tensor:
     """The squared magnitude, without the root that `abs` takes first."""
     return spectrum.real.square() + spectrum.imag.square()
