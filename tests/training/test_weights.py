@@ -167,7 +167,7 @@ def test_settings_that_do_not_fit_are_refused_where_this_package_is_not_installe
     def not_there(package):
         raise importlib.metadata.PackageNotFoundError(package)
 
-    monkeypatch.setattr("deblur.installed.distribution", not_there)  # as from a clone
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", not_there)  # as from a clone
     change(published, model={"_target_": "deblur.models.CNN", "flux": 3})
     (published / "results.json").write_text(json.dumps({"status": "finished", "versions": {"deblur": "9.9"}}))
     with pytest.raises(UsageError, match=r"was made with deblur 9\.9, this is an unknown version$"):
