@@ -56,8 +56,9 @@ def draw(points: list[dict[str, float]]) -> Figure:
     epochs = range(1, len(points) + 1)
     labels = {"memory": "resident memory, MB", "files": "open files", "events": "event files, kB"}
     for axis, (key, label) in zip(figure.subplots(3, sharex=True), labels.items(), strict=True):
-        axis.plot(epochs, [point[key] / (1000 if key == "events" else 1) for point in points], linewidth=1.2)
-        axis.set_ylim(bottom=0)
+        values = [point[key] / (1000 if key == "events" else 1) for point in points]
+        axis.plot(epochs, values, linewidth=1.2)
+        axis.set_ylim(0, 1.15 * max(values) or 1)
         axis.set_ylabel(label, fontsize=8)
         axis.grid(alpha=0.3)
         axis.axvspan(0, _WARM_UP * len(points), color="0.93", zorder=0)
