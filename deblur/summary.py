@@ -27,6 +27,7 @@ _TABLE = ("val/psnr", "test/psnr", "test/ssim", "test/mse", "test/psnr_gain")  #
 _TITLES = {"psnr": "PSNR, dB", "ssim": "SSIM", "mse": "MSE", "psnr_gain": "gain, dB"}
 _DIGITS = {"psnr": 2, "psnr_gain": 2, "psnr_blurred": 2, "ssim": 4, "ssim_blurred": 4, "mse": 6, "mse_blurred": 6}
 _FILE = "sweep.yaml"
+_MOST_BARS = 40  # that a picture shows
 _SHOWN = ("best_epoch", "parameters", "images_per_second", "seconds", "error")  # what else a row has of a run's results
 
 
@@ -189,7 +190,7 @@ class Sweep:
         return cells
 
     def _draw(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Draw the metric: a heat map for two swept keys (means over seeds), bars otherwise."""
+        """Draw the metric: a heat map for two swept keys (means over seeds), bars of the best otherwise."""
         done = [row for row in rows if row[self.metric] is not None]
         keys = [key for key in self.swept if key != "seed"]
         figure = Figure(figsize=(7.5, 4.5), layout="constrained")
@@ -212,16 +213,18 @@ class Sweep:
             axis.set_xticklabels(across)
             axis.set_yticklabels(down)
         else:
-            labels = [", ".join(f"{key}={row[key]}" for key in self.swept) or row["run"] for row in reversed(done)]
-            values = [row[self.metric] for row in reversed(done)]
-            figure.set_figheight(max(2.5, 0.3 * len(done) + 1.2))
+            shown = done[:_MOST_BARS][::-1]
+            labels = [", ".join(f"{key}={row[key]}" for key in self.swept) or row["run"] for row in shown]
+            values = [row[self.metric] for row in shown]
+            figure.set_figheight(max(2.5, 0.3 * len(shown) + 1.2))
             for bar, value in zip(axis.barh(labels, values), values, strict=True):
                 axis.text(
                     bar.get_width(), bar.get_y() + bar.get_height() / 2, f" {_text(self.metric, value)}", va="center"
                 )
             axis.set(xlabel=self.metric)
             axis.margins(x=0.15)
-        figure.suptitle(self.folder.name, fontsize=10)
+        best = "" if len(keys) == 2 or len(done) <= _MOST_BARS else f", the best {_MOST_BARS} of {len(done)}"
+        figure.suptitle(self.folder.name + best, fontsize=10)
         temporary = self.folder / f".summary.{os.getpid()}.png"
         figure.savefig(temporary, dpi=100)
         temporary.replace(self.folder / "summary.png")

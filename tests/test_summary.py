@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from deblur.cli import compose
 from deblur.summary import METRICS, Job, Sweep
@@ -90,3 +92,14 @@ def test_the_summary_is_rebuilt_from_the_runs(made_sweep, capsys):
     (sweep.folder / "sweep.yaml").write_text("jobs: 3")
     assert main([str(sweep.folder)]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+def test_the_picture_shows_the_best_of_many_runs(made_sweep, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: drawn.append(figure) or Path(file).touch())
+    made_sweep(45, ("model",)).write()
+    (axis,) = drawn[0].axes
+    assert len(axis.patches) == 40
+    assert max(bar.get_width() for bar in axis.patches) == 64.0  # of the best of 45, from 20 on
+    assert min(bar.get_width() for bar in axis.patches) == 25.0
+    assert "the best 40 of 45" in drawn[0].get_suptitle()
