@@ -11,11 +11,11 @@ import pytest
 from deblur.cli import is_sweep, quote_path
 from tests.conftest import ROOT, TINY
 
-_WITHOUT_TORCH = """
+_WITHOUT = """
 import atexit, os, runpy, sys
 @atexit.register
 def check():
-    if "torch" in sys.modules:
+    if {package!r} in sys.modules:
         os._exit(77)
 sys.argv = ["train.py", *sys.argv[1:]]
 runpy.run_path({door!r}, run_name="__main__")
@@ -39,7 +39,7 @@ runpy.run_path({door!r}, run_name="__main__")
     ids=["help", "cfg"],
 )
 def test_help_and_config_are_shown_without_importing_torch(tmp_path, arguments, said):
-    program = _WITHOUT_TORCH.format(door=str(ROOT / "train.py"))
+    program = _WITHOUT.format(package="torch", door=str(ROOT / "train.py"))
     ended = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
@@ -47,6 +47,25 @@ def test_help_and_config_are_shown_without_importing_torch(tmp_path, arguments, 
     for words in said:
         assert words in ended.stdout
     assert "protocol:" not in ended.stdout  # a group of another door
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("blur.length=-3", "blur.length=-3: must be"),
+        ("trainer.max_epochs=long", "trainer.max_epochs=long: must be"),
+        ("resume=nowhere", "resume=nowhere: is no run"),
+        ("model._target_=os.system", "model._target_=os.system: must be a class"),
+    ],
+)
+def test_wrong_settings_are_refused_before_lightning_is_imported(tmp_path, argument, said):
+    program = _WITHOUT.format(package="pytorch_lightning", door=str(ROOT / "train.py"))
+    ended = subprocess.run(
+        [sys.executable, "-c", program, argument], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith(f"error: {said}")
     assert list(tmp_path.iterdir()) == []
 
 

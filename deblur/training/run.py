@@ -269,6 +269,7 @@ def run_of(path: str, key: str) -> Run:
 
 def folder_name(text: str) -> str:
     """The text with only the characters that folder names may hold: `[A-Za-z0-9._=-]`."""
+    text = re.sub(r"(\de)\+(?=\d)", r"\1", text)  # 1e+30, which must not become 1e-30
     name = re.sub(r"[^A-Za-z0-9._=-]+", "-", text).strip("-.")
     return name[:200] or "run"
 
