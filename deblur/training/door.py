@@ -30,3 +30,14 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
     from deblur.training.train import train as go_on
 
     return go_on(composed, typed)
+
+
+def check_job(composed: Mapping[str, Any]) -> int:
+    """Check the settings of a sweep's job, see `deblur.training.train.check_job`; its work in operations.
+
+    Raises:
+        UsageError: a setting is refused.
+    """
+    from deblur.training.train import check_job as go_on
+
+    return go_on(composed)
