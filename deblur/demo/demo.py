@@ -44,7 +44,9 @@ def demo(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         raise UsageError('the page needs gradio: pip install -e ".[demo]"')
     with section(""):
         open_it = check_flag("open", settings["open"])
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: what was sent is removed
+    # Both end the page in the same way: what was sent is removed. In the background a shell may have Ctrl-C's ignored.
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in ends]
     try:
         with suppress(KeyboardInterrupt), page_served(settings) as page:
             print(f"page: {page.address} (Ctrl-C ends it)", flush=True)
@@ -54,7 +56,8 @@ def demo(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
                 webbrowser.open(page.address)
             threading.Event().wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(ends, before, strict=True):
+            signal.signal(number, handler)
     return 0
 
 

@@ -293,7 +293,10 @@ def test_the_page_is_opened_until_it_is_ended_and_leaves_nothing(tmp_path, shell
         line = process.stdout.readline()
         assert re.fullmatch(r"page: http://127.0.0.1:\d+/ \(Ctrl-C ends it\)\n", line), process.stderr.read()
         process.send_signal(number)
-        rest = process.communicate(timeout=120)
+        try:
+            rest = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert rest == ("", "")
     assert process.returncode == 0
     assert not list(tmp_path.glob("deblur-demo-*"))
