@@ -3,4 +3,4 @@
 from deblur.cli import door
 
 if __name__ == "__main__":
-    door("train", "deblur.training.door:train")
+    door("train", "deblur.training.train:train", check="deblur.training.settings:check_early")

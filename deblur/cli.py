@@ -42,12 +42,14 @@ def _options(*groups: str) -> str:
 OmegaConf.register_new_resolver("options", _options, replace=True)
 
 
-def door(config_name: str, task: str) -> None:
+def door(config_name: str, task: str, check: str | None = None) -> None:
     """Run a command line: compose the config, call the task, exit with its code.
 
     Args:
         config_name: primary config in `configs/`.
         task: `module:function`; called with the composed settings, as plain containers, and the typed overrides.
+        check: the same of what refuses wrong settings sooner than the task is imported; not for a sweep, which has its
+            own; called with the settings.
     """
     # Threads that wait for each other go to sleep soon: on idle cores it costs nothing, on busy ones spinning threads
     # cost most of the speed. Read when torch is imported.
@@ -66,7 +68,7 @@ def door(config_name: str, task: str) -> None:
 
             code = sweep(config_name, task, sys.argv[1:])
         else:
-            code = _run(config_name, task)
+            code = _run(config_name, task, check)
     except UsageError as error:
         code = _say(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -91,13 +93,16 @@ def _help(config_name: str, overrides: Sequence[str]) -> int:
     return 0
 
 
-def _run(config_name: str, task: str) -> int:
+def _run(config_name: str, task: str, check: str | None) -> int:
     ended: list[int | Exception] = [0]
 
     def job(config: DictConfig) -> None:
         prepare_logging()
         try:
-            ended[0] = call(task, plain(config), list(HydraConfig.get().overrides.task))
+            settings = plain(config)
+            if check is not None:
+                call(check, settings)
+            ended[0] = call(task, settings, list(HydraConfig.get().overrides.task))
         except (UsageError, OmegaConfBaseException) as error:
             ended[0] = error  # raised below: Hydra would print a line of its own
 
@@ -107,10 +112,10 @@ def _run(config_name: str, task: str) -> int:
     return ended[0]
 
 
-def call(task: str, *arguments: Any) -> int:
-    """The exit code of the task, imported now: what only shows help or a config need not wait for torch."""
+def call(task: str, *arguments: Any) -> Any:
+    """What the task returns, its exit code, imported now: what only shows help or a config need not wait for torch."""
     module, _, function = task.partition(":")
-    run: Callable[..., int] = getattr(importlib.import_module(module), function)
+    run: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return run(*arguments)
 
 

@@ -47,7 +47,7 @@ def door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_root: Path, capfd
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEBLUR_DATA", str(tiny_root))
 
-    def call(*arguments: str, config: str = "train", task: str = "deblur.training.door:train") -> Ended:
+    def call(*arguments: str, config: str = "train", task: str = "deblur.training.train:train") -> Ended:
         monkeypatch.setattr(sys, "argv", [f"{config}.py", *arguments])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:

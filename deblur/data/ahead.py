@@ -1,4 +1,4 @@
-"""What takes long to read is made by threads, ahead of who waits for it."""
+"""What takes long to make is made by threads, ahead of who waits for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def ahead(make: Callable[[Item], Made], items: Iterable[Item], *, most: int, threads: int) -> Iterator[Made]:
+def ahead(
+    make: Callable[[Item], Made],
+    items: Iterable[Item],
+    *,
+    most: int,
+    threads: int,
+    begin: Callable[[], object] | None = None,
+) -> Iterator[Made]:
     """What `make` returns for each item, in their order, as `map` does; an error comes where its item would.
 
     The threads end with the iterator: at its end, at an error, and when it is closed or no longer referred to.
@@ -25,8 +32,9 @@ def ahead(make: Callable[[Item], Made], items: Iterable[Item], *, most: int, thr
         items: read by the caller's thread.
         most: how many items may be begun before they are asked for.
         threads: how many there are.
+        begin: what each of them does first.
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix=THREADS)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=THREADS, initializer=begin)
     begun: deque[Future[Made]] = deque()
     try:
         for item in items:

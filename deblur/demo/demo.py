@@ -20,9 +20,9 @@ from deblur.demo.guard import LOOPBACK, Guard
 from deblur.demo.pictures import CSS
 from deblur.demo.runs import Runs, choose_runs
 from deblur.demo.upload import MEGABYTE
-from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_number, nearest, shown
+from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_number, shown
 from deblur.training.restorer import choose_device
-from deblur.training.settings import section
+from deblur.training.settings import check_keys, section
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,7 @@ def demo(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     Raises:
         UsageError: a setting is refused, Gradio is not installed, or the port is taken.
     """
-    for key, value in settings.items():
-        if key not in _KEYS:
-            raise UsageError(f"{key}={shown(value)}: no such key{nearest(key, _KEYS)}; there are {', '.join(_KEYS)}")
+    check_keys(settings, _KEYS)
     if find_spec("gradio") is None:
         raise UsageError('the page needs gradio: pip install -e ".[demo]"')
     with section(""):

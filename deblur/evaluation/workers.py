@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
+
+from deblur.data.ahead import ahead
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -27,17 +28,8 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers:
         yield from map(work, items)
         return
     threads = torch.get_num_threads()
-    share = max(1, threads // workers)
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-            torch.set_num_threads(threads)  # what a thread sets, those that start later begin with
+    begin = partial(torch.set_num_threads, max(1, threads // workers))
+    try:
+        yield from ahead(work, items, most=workers, threads=workers, begin=begin)
+    finally:
+        torch.set_num_threads(threads)  # what a thread sets, those that start later begin with

@@ -142,7 +142,7 @@ def _summary(victim: Path, folder: Path, data: Path) -> Ended | str:
     return Ended(code, *(stream.getvalue() for stream in streams))
 
 
-_TRAIN, _PUBLISH = ("train", "deblur.training.door:train"), ("publish", "deblur.training.publish:publish")
+_TRAIN, _PUBLISH = ("train", "deblur.training.train:train"), ("publish", "deblur.training.publish:publish")
 _EVALUATE = ("evaluate", "deblur.evaluation.evaluate:evaluate")
 _SHORT = ("model=cnn", "model.width=8", "model.depth=2", "data.val_size=40", "trainer=cpu", "trainer.max_epochs=1")
 USES: dict[str, Callable[[Path, Path, Path], Ended | str]] = {

@@ -28,7 +28,7 @@ TINY = (
     "trainer.enable_progress_bar=false",
     "blur.length=5",
 )
-TRAIN = ("train", "deblur.training.door:train")
+TRAIN = ("train", "deblur.training.train:train")
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from deblur.build import EVERYTHING, build, find_class, trusting
 from deblur.errors import (
     ArgumentError,
     UsageError,
@@ -138,6 +139,24 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     with section("ema"):
         if settings["ema"]["decay"] is not None:
             check_number("decay", settings["ema"]["decay"], low=0.0, high=1.0)
+
+
+def check_early(settings: Mapping[str, Any]) -> None:
+    """Refuses what can be refused before Lightning is imported, which takes seconds.
+
+    Args:
+        settings: of a `python train.py`, resolved to plain containers.
+
+    Raises:
+        UsageError: a setting is refused.
+    """
+    check_settings(settings)
+    if settings["resume"] is not None:
+        Run.open(str(settings["resume"]), "resume")
+        return
+    with trusting(EVERYTHING):
+        build(settings["blur"], "blur")
+        find_class(settings["model"], "model")
 
 
 def _compiler() -> str | None:
