@@ -167,8 +167,7 @@ class RunCheckpoint(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
-        known = {} if self.best_score is None else {self.monitor: self.best_score}  # all that older checkpoints say
-        self.best_metrics = state_dict.get("best_metrics", known)
+        self.best_metrics = state_dict["best_metrics"]
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is not None:

@@ -179,7 +179,8 @@ class DeblurModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         self.check_steps()
         self.check_weights()
-        self.log("train/loss", float(self.loss_sum) / max(int(self.loss_count), 1), sync_dist=True)
+        total, count = self._epoch_loss()
+        self.log("train/loss", total / max(count, 1))
 
     def validation_step(self, batch: Pairs, batch_idx: int) -> Restored:
         return self._evaluate(batch)
@@ -223,13 +224,22 @@ class DeblurModule(LightningModule):
             self.check_steps()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["epoch_loss"] = (float(self.loss_sum), int(self.loss_count))
+        checkpoint["epoch_loss"] = self._epoch_loss()
         checkpoint["guard"] = self.guard.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.loss_sum, self.loss_count = checkpoint.get("epoch_loss", (0.0, 0))
-        if "guard" in checkpoint:
-            self.guard.load_state_dict(checkpoint["guard"])
+        if self.global_rank == 0:  # it is that of all processes
+            self.loss_sum, self.loss_count = checkpoint["epoch_loss"]
+        self.guard.load_state_dict(checkpoint["guard"])
+
+    def _epoch_loss(self) -> tuple[float, int]:
+        """The sum of the losses of the epoch so far, and over how many batches, of all processes: all must ask."""
+        total, count = float(self.loss_sum), int(self.loss_count)
+        if self.trainer.world_size == 1:
+            return total, count
+        both = torch.tensor([total, count], device=self.device)
+        total, count = self.trainer.strategy.reduce(both, reduce_op="sum").tolist()
+        return total, int(count)
 
     def _evaluate(self, batch: Pairs) -> Restored:
         restored = restore(self.network, *self._given(batch.blurred, self._psf(batch)))
