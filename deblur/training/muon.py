@@ -20,10 +20,11 @@ class Muon(Optimizer):
 
     The weight of a convolution, (out, in, h, w), counts as the matrix (out, in * h * w). The step is scaled by
     0.2 sqrt(max(rows, columns)), so that its root mean square, 0.2 lr, does not depend on the shape. Unlike
-    `torch.optim.Muon` it takes convolutions, and the parameters that are no matrices as well. Matrices with a side
-    under `smallest`, such as a layer that makes a grey image, are left to Adam. After K. Jordan et al., "Muon: an
-    optimizer for hidden layers in neural networks", 2024, and J. Liu et al., "Muon is scalable for LLM training", 2025
-    (the scale).
+    `torch.optim.Muon` it takes convolutions, and the parameters that are no matrices as well. Matrices whose shorter
+    side is under `smallest`, such as a layer that makes a grey image, or over `largest`, such as a layer that mixes all
+    pixels, are left to Adam: to make one orthogonal takes time with the cube of that side. After K. Jordan et al.,
+    "Muon: an optimizer for hidden layers in neural networks", 2024, and J. Liu et al., "Muon is scalable for LLM
+    training", 2025 (the scale).
 
     Args:
         params: parameters.
@@ -31,7 +32,7 @@ class Muon(Optimizer):
         momentum: of Muon, Nesterov's.
         adam_ratio: learning rate of Adam as a share of `lr`.
         betas, eps: of Adam.
-        smallest: smallest side of a matrix that is orthogonalised.
+        smallest, largest: shorter side of a matrix that is orthogonalised.
 
     Raises:
         ArgumentError: an argument is out of its range.
@@ -46,6 +47,7 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
         smallest: int = 8,
+        largest: int = 512,
     ) -> None:
         check_number("lr", lr, low=0.0)
         if not _is_share(momentum):
@@ -55,8 +57,9 @@ class Muon(Optimizer):
             raise ArgumentError("betas", betas, "two numbers in [0, 1)")
         check_number("eps", eps, above=0.0)
         check_integer("smallest", smallest, low=1)
+        check_integer("largest", largest, low=smallest)
         defaults = {"lr": lr, "momentum": momentum, "adam_ratio": adam_ratio, "betas": tuple(betas), "eps": eps}
-        defaults["smallest"] = smallest
+        defaults |= {"smallest": smallest, "largest": largest}
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -69,7 +72,7 @@ class Muon(Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                if parameter.ndim >= 2 and min(parameter.flatten(1).shape) >= group["smallest"]:
+                if parameter.ndim >= 2 and group["smallest"] <= min(parameter.flatten(1).shape) <= group["largest"]:
                     self._muon(parameter, group)
                 else:
                     self._adamw(parameter, group)

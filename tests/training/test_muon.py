@@ -99,8 +99,8 @@ def test_the_layout_in_memory_does_not_matter():
     torch.testing.assert_close(plain, other, atol=1e-6, rtol=1e-5)
 
 
-def test_vectors_and_thin_layers_follow_adamw():
-    shapes = [(16,), (), (7, 64), (64, 7), (4, 16, 3, 3), (64, 1, 2, 2)]
+def test_vectors_thin_and_very_large_layers_follow_adamw():
+    shapes = [(16,), (), (7, 64), (64, 7), (4, 16, 3, 3), (64, 1, 2, 2), (513, 600)]
     ours, theirs = ([parameter(*shape, seed=n) for n, shape in enumerate(shapes)] for _ in range(2))
     muon = Muon(ours, lr=0.02, adam_ratio=0.25, betas=(0.8, 0.95), eps=1e-6)
     adamw = torch.optim.AdamW(theirs, lr=0.005, betas=(0.8, 0.95), eps=1e-6, weight_decay=0)
@@ -112,9 +112,10 @@ def test_vectors_and_thin_layers_follow_adamw():
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
 
 
-def test_what_counts_as_thin_can_be_set():
+@pytest.mark.parametrize("bounds", [{"smallest": 17}, {"largest": 15}], ids=str)
+def test_what_counts_as_thin_and_as_too_large_can_be_set(bounds):
     ours, theirs = parameter(16, 16), parameter(16, 16)
-    take_steps(Muon([ours], lr=0.01, adam_ratio=1.0, betas=(0.9, 0.999), smallest=17), [ours], range(3))
+    take_steps(Muon([ours], lr=0.01, adam_ratio=1.0, betas=(0.9, 0.999), **bounds), [ours], range(3))
     take_steps(torch.optim.AdamW([theirs], lr=0.01, weight_decay=0), [theirs], range(3))
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
 
@@ -191,6 +192,8 @@ def test_training_goes_on_from_a_saved_state_bit_for_bit(tmp_path: Path):
         ("eps", "small"),
         ("smallest", 0),
         ("smallest", 1.5),
+        ("largest", 7),
+        ("largest", "wide"),
     ],
     ids=str,
 )
