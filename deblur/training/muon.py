@@ -32,6 +32,8 @@ class Muon(Optimizer):
         momentum: of Muon, Nesterov's.
         adam_ratio: learning rate of Adam as a share of `lr`.
         betas, eps: of Adam.
+        weight_decay: how much of each parameter a step of rate 1 takes away (I. Loshchilov and F. Hutter, "Decoupled
+            Weight Decay Regularization", ICLR 2019).
         smallest, largest: shorter side of a matrix that is orthogonalised.
 
     Raises:
@@ -46,6 +48,7 @@ class Muon(Optimizer):
         adam_ratio: float = 0.3,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
         smallest: int = 8,
         largest: int = 512,
     ) -> None:
@@ -56,10 +59,11 @@ class Muon(Optimizer):
         if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(map(_is_share, betas)):
             raise ArgumentError("betas", betas, "two numbers in [0, 1)")
         check_number("eps", eps, above=0.0)
+        check_number("weight_decay", weight_decay, low=0.0)
         check_integer("smallest", smallest, low=1)
         check_integer("largest", largest, low=smallest)
         defaults = {"lr": lr, "momentum": momentum, "adam_ratio": adam_ratio, "betas": tuple(betas), "eps": eps}
-        defaults |= {"smallest": smallest, "largest": largest}
+        defaults |= {"weight_decay": weight_decay, "smallest": smallest, "largest": largest}
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -86,6 +90,7 @@ class Muon(Optimizer):
         momentum.lerp_(parameter.grad, 1 - beta)
         update = orthogonalise(parameter.grad.lerp(momentum, beta).flatten(1))
         scale = 0.2 * max(update.shape) ** 0.5
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
 
     def _adamw(self, parameter: Tensor, group: dict) -> None:
@@ -98,8 +103,9 @@ class Muon(Optimizer):
         state["mean"].lerp_(parameter.grad, 1 - first)
         state["square"].mul_(second).addcmul_(parameter.grad, parameter.grad, value=1 - second)
         root = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
-        rate = group["lr"] * group["adam_ratio"] / (1 - first ** state["step"])
-        parameter.addcdiv_(state["mean"], root, value=-rate)
+        rate = group["lr"] * group["adam_ratio"]
+        parameter.mul_(1 - rate * group["weight_decay"])
+        parameter.addcdiv_(state["mean"], root, value=-rate / (1 - first ** state["step"]))
 
 
 def _is_share(value: object) -> bool:

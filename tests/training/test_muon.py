@@ -78,16 +78,16 @@ def test_the_size_of_a_step_does_not_depend_on_the_matrix(shape):
     assert 0.6 * 0.2 < root_mean_square < 1.3 * 0.2
 
 
-def test_the_momentum_is_nesterovs():
+def test_the_momentum_is_nesterovs_and_the_decay_apart_from_it():
     weight, lr, beta = parameter(24, 8, 3, 3), 0.03, 0.9
     expected, momentum = weight.detach().clone().flatten(1), torch.zeros(24, 72)
-    optimizer = Muon([weight], lr=lr, momentum=beta)
+    optimizer = Muon([weight], lr=lr, momentum=beta, weight_decay=2.0)
     for seed in range(4):
         take_steps(optimizer, [weight], range(seed, seed + 1))
         gradient = weight.grad.flatten(1)
         momentum = beta * momentum + (1 - beta) * gradient
         ahead = beta * momentum + (1 - beta) * gradient
-        expected = expected - lr * 0.2 * 72**0.5 * orthogonalise(ahead)
+        expected = (1 - lr * 2.0) * expected - lr * 0.2 * 72**0.5 * orthogonalise(ahead)
         torch.testing.assert_close(weight.detach().flatten(1), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -102,8 +102,8 @@ def test_the_layout_in_memory_does_not_matter():
 def test_vectors_thin_and_very_large_layers_follow_adamw():
     shapes = [(16,), (), (7, 64), (64, 7), (4, 16, 3, 3), (64, 1, 2, 2), (513, 600)]
     ours, theirs = ([parameter(*shape, seed=n) for n, shape in enumerate(shapes)] for _ in range(2))
-    muon = Muon(ours, lr=0.02, adam_ratio=0.25, betas=(0.8, 0.95), eps=1e-6)
-    adamw = torch.optim.AdamW(theirs, lr=0.005, betas=(0.8, 0.95), eps=1e-6, weight_decay=0)
+    muon = Muon(ours, lr=0.02, adam_ratio=0.25, betas=(0.8, 0.95), eps=1e-6, weight_decay=3.0)
+    adamw = torch.optim.AdamW(theirs, lr=0.005, betas=(0.8, 0.95), eps=1e-6, weight_decay=3.0)
     for steps, factor in ((range(5), 1.0), (range(5, 8), 0.1)):  # a schedule changes both
         muon.param_groups[0]["lr"], adamw.param_groups[0]["lr"] = 0.02 * factor, 0.005 * factor
         take_steps(muon, ours, steps)
@@ -190,6 +190,8 @@ def test_training_goes_on_from_a_saved_state_bit_for_bit(tmp_path: Path):
         ("betas", None),
         ("eps", 0.0),
         ("eps", "small"),
+        ("weight_decay", -0.1),
+        ("weight_decay", "some"),
         ("smallest", 0),
         ("smallest", 1.5),
         ("largest", 7),
