@@ -28,6 +28,7 @@ _TITLES = {"psnr": "PSNR, dB", "ssim": "SSIM", "mse": "MSE", "psnr_gain": "gain,
 _DIGITS = {"psnr": 2, "psnr_gain": 2, "psnr_blurred": 2, "ssim": 4, "ssim_blurred": 4, "mse": 6, "mse_blurred": 6}
 _FILE = "sweep.yaml"
 _MOST_BARS = 40  # that a picture shows
+_LONGEST_LABEL = 60  # characters at a bar, a row or a column of the figure
 _SHOWN = ("best_epoch", "parameters", "images_per_second", "seconds", "error")  # what else a row has of a run's results
 
 
@@ -210,14 +211,15 @@ class Sweep:
                         )
             figure.colorbar(axis.imshow(grid, aspect="auto", cmap="viridis"), label=self.metric)
             axis.set(xticks=range(len(across)), yticks=range(len(down)), xlabel=keys[1], ylabel=keys[0])
-            axis.set_xticklabels(across)
-            axis.set_yticklabels(down)
+            axis.set_xticklabels(map(_short, across))
+            axis.set_yticklabels(map(_short, down))
         else:
             shown = done[:_MOST_BARS][::-1]
-            labels = [", ".join(f"{key}={row[key]}" for key in self.swept) or row["run"] for row in shown]
+            labels = [_short(", ".join(f"{key}={row[key]}" for key in self.swept) or row["run"]) for row in shown]
             values = [row[self.metric] for row in shown]
             figure.set_figheight(max(2.5, 0.3 * len(shown) + 1.2))
-            for bar, value in zip(axis.barh(labels, values), values, strict=True):
+            bars = axis.barh(range(len(shown)), values, tick_label=labels)
+            for bar, value in zip(bars, values, strict=True):
                 axis.text(
                     bar.get_width(), bar.get_y() + bar.get_height() / 2, f" {_text(self.metric, value)}", va="center"
                 )
@@ -228,6 +230,11 @@ class Sweep:
         temporary = self.folder / f".summary.{os.getpid()}.png"
         figure.savefig(temporary, dpi=100)
         temporary.replace(self.folder / "summary.png")
+
+
+def _short(label: str) -> str:
+    """The label without its middle, where there would be no room for it."""
+    return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL // 2]}…{label[-_LONGEST_LABEL // 2 :]}"
 
 
 def swept_settings(run: Run) -> dict[str, float | str]:

@@ -34,9 +34,11 @@ from omegaconf import DictConfig
 from deblur.cli import CONFIGS, call, compose, make_console, prepare_logging, settings_of
 from deblur.errors import ArgumentError, UsageError, shown
 from deblur.summary import Job, Sweep, check_metric
-from deblur.training.run import InUse, Run, folder_name, suffixed
+from deblur.training.run import InUse, MadeOtherwise, Run, folder_name, suffixed
 
 log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 160  # characters of a job's folder, before a number that tells it from others
 
 
 def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
@@ -54,12 +56,17 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     overrides = get_args_parser().parse_args(list(arguments)).overrides
     ours = [override for override in overrides if not override.startswith("hydra")]
     theirs = [override for override in overrides if override.startswith("hydra")]
-    jobs, swept = expand(ours)
-    plan = _plan(config_name, jobs, swept, ours)
-    place = f"sweep.name='{plan.folder.name}'"
-    commands = {job.name: [*line, place, f"sweep.job='{job.name}'"] for job, line in zip(plan.jobs, jobs, strict=True)}
     with _hydra() as loader:
         at_once = _jobs_at_once(loader.load_configuration(config_name, theirs, RunMode.RUN))
+        first = expand(ours, loader)[0][0]
+    config = compose(config_name, first)
+    folder = _folder(config)
+    ours = _as_before(folder, ours)
+    with _hydra() as loader:
+        jobs, swept = expand(ours, loader)
+    plan = _plan(folder, config.sweep.metric, jobs, swept, ours)
+    place = f"sweep.name='{plan.folder.name}'"
+    commands = {job.name: [*line, place, f"sweep.job='{job.name}'"] for job, line in zip(plan.jobs, jobs, strict=True)}
     if at_once > 1:
         import torch
 
@@ -93,15 +100,17 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     return _conclude(plan, max(codes, default=0), shlex.join(again))
 
 
-def expand(overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
-    """The overrides of each job, and the keys that are swept.
+def expand(overrides: Sequence[str], loader: ConfigLoader | None = None) -> tuple[list[list[str]], list[str]]:
+    """The overrides of each job, and the keys that are swept; the loader knows what a `glob` stands for.
 
     Raises:
         UsageError: a swept value is empty.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
     (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    if not jobs:
+        raise UsageError(f"{' '.join(o for o in overrides if o.partition('=')[0] in swept)}: stands for no job")
     for job in jobs:
         for override in job:
             key, _, value = override.partition("=")
@@ -110,40 +119,60 @@ def expand(overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     return [list(job) for job in jobs], swept
 
 
-def _plan(config_name: str, jobs: Sequence[Sequence[str]], swept: Sequence[str], typed: Sequence[str]) -> Sweep:
-    """The sweep of this command, new or already in its folder.
+def _folder(config: DictConfig) -> Path:
+    """Where the sweep lies or will lie."""
+    parent = Path(config.output_root).expanduser() / "sweeps"
+    if config.sweep.name is not None:
+        return parent / folder_name(str(config.sweep.name))
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return parent / next(name for name in suffixed(now) if not (parent / name).exists())
+
+
+def _command(typed: Sequence[str]) -> list[str]:
+    """The overrides that tell one sweep from another."""
+    return [override for override in typed if override.partition("=")[0] not in ("sweep.name", "sweep.metric")]
+
+
+def _as_before(folder: Path, typed: Sequence[str]) -> list[str]:
+    """The overrides in the order in which the sweep in the folder, if there is one, was typed first: it names the jobs.
 
     Raises:
-        UsageError: the folder holds another sweep, or the metric is unknown.
+        UsageError: the folder holds the sweep of another command.
     """
-    config = compose(config_name, jobs[0])
-    name = folder_name(str(config.sweep.name)) if config.sweep.name is not None else None
+    if not (folder / "sweep.yaml").is_file():
+        return list(typed)
+    there, here = Sweep.open(str(folder)).command, _command(typed)
+    gone, new = ([o for o in one if o not in other] for one, other in ((there, here), (here, there)))
+    if gone or new:
+        raise UsageError(
+            f"sweep.name={folder.name}: holds the sweep of another command; "
+            + "; ".join(f"{where}: {' '.join(part)}" for where, part in (("there", gone), ("here", new)) if part)
+        )
+    return [*there, *(override for override in typed if override not in there)]
+
+
+def _plan(
+    folder: Path, metric: Any, jobs: Sequence[Sequence[str]], swept: Sequence[str], typed: Sequence[str]
+) -> Sweep:
+    """The sweep of these jobs.
+
+    Raises:
+        UsageError: the metric is unknown.
+    """
     try:
-        metric = check_metric(config.sweep.metric)
+        check_metric(metric)
     except ArgumentError as error:
         raise UsageError(f"sweep.{error}") from error
-    parent = Path(config.output_root).expanduser() / "sweeps"
-    free = (other for other in suffixed(datetime.now().strftime("%Y-%m-%d_%H-%M-%S")) if not (parent / other).exists())
-    folder = parent / (name or next(free))
-    command = [override for override in typed if override.partition("=")[0] not in ("sweep.name", "sweep.metric")]
-    if (folder / "sweep.yaml").is_file():
-        there = Sweep.open(str(folder)).command
-        gone, new = ([o for o in one if o not in other] for one, other in ((there, command), (command, there)))
-        if gone or new:
-            raise UsageError(
-                f"sweep.name={folder.name}: holds the sweep of another command; "
-                + "; ".join(f"{where}: {' '.join(part)}" for where, part in (("there", gone), ("here", new)) if part)
-            )
     names: list[str] = []
     for job in jobs:
         parts = [folder_name(override.lstrip("+")) for override in job if override.partition("=")[0] in swept]
-        base = "_".join(parts) or "job"
+        base = "_".join(parts)[:_LONGEST_NAME] or "job"
         names.append(base if base not in names else f"{base}_{names.count(base) + len(names)}")
     differing = [
         {key.lstrip("+"): value for key, _, value in (o.partition("=") for o in job) if key in swept} for job in jobs
     ]
     described = [Job(name, overrides) for name, overrides in zip(names, differing, strict=True)]
-    return Sweep(folder, command, [key.lstrip("+") for key in swept], metric, described)
+    return Sweep(folder, _command(typed), [key.lstrip("+") for key in swept], metric, described)
 
 
 def _checked(
@@ -152,13 +181,15 @@ def _checked(
     """The jobs whose settings are refused, each valid by itself in another job; and how much work each other one is.
 
     Raises:
-        UsageError: a setting is refused in every job that has it.
+        UsageError: a setting is refused in every job that has it, or an earlier try of a job had others.
     """
     refused: dict[str, UsageError] = {}
     work: dict[str, int] = {}
     for job in plan.jobs:
         try:
             work[job.name] = call(task, settings[job.name])
+        except MadeOtherwise:  # its results are there: nothing may be written over them
+            raise
         except UsageError as error:
             refused[job.name] = error
     for key in plan.swept or [""]:

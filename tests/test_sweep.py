@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,15 +221,57 @@ def test_a_wrong_sweep_is_one_line_and_changes_nothing(door, tmp_path, arguments
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_a_finished_job_that_was_made_otherwise_is_not_taken_for_this_one(door, tmp_path):
-    assert door(*SHORT, "-m", "model.depth=2,3").code == 0
-    file = tmp_path / "outputs/sweeps/mine/model.depth=3/config.yaml"
+def test_a_finished_job_that_was_made_otherwise_is_neither_taken_for_this_one_nor_lost(door, tmp_path):
+    sweep = [*SHORT, "-m", "model.depth=2,3", "blur.length=3,5"]
+    assert door(*sweep).code == 0
+    folder = tmp_path / "outputs/sweeps/mine"
+    file = folder / "model.depth=3_blur.length=3/config.yaml"
     config = yaml.safe_load(file.read_text())
     config["optimizer"]["lr"] = 0.5
     file.write_text(yaml.safe_dump(config))
-    ended = door(*SHORT, "-m", "model.depth=2,3")
+    shutil.rmtree(folder / "model.depth=2_blur.length=5")  # one that is still to be run
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    ended = door(*sweep)
     assert ended.code == 2
     assert "optimizer.lr=0.5" in ended.err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_the_order_of_the_overrides_does_not_make_another_sweep(door, tmp_path):
+    assert door(*SHORT, "-m", "model.depth=2,3", "blur.length=3,5").code == 0
+    folder = tmp_path / "outputs/sweeps/mine"
+    before = table(folder)
+    ended = door("-m", "blur.length=3,5", *SHORT, "model.depth=2,3")
+    assert ended.code == 0
+    assert "4 of 4 jobs are finished already" in ended.err
+    assert table(folder) == before
+
+
+def test_names_too_long_for_a_folder_are_cut(door, tmp_path):
+    places = [f"output_root={tmp_path / 'outputs'}", *(f"early_stopping.min_delta=0.{'0' * 150}{n}" for n in (1, 2))]
+    sweep = [
+        places[0],
+        *SHORT,
+        "-m",
+        f"{places[1]},{places[2].partition('=')[2]}",
+        f"checkpoint.every_minutes=1{'0' * 99},5",
+    ]
+    ended = door(*sweep)
+    assert ended.code == 0, ended.err
+    names = [row["run"] for row in table(tmp_path / "outputs/sweeps/mine")]
+    assert len(set(names)) == 4
+    assert max(map(len, names)) < 200
+    assert "4 of 4 jobs are finished already" in door(*sweep).err
+
+
+def test_a_glob_stands_for_the_options_of_its_group(door, tmp_path):
+    ended = door(*SHORT, "-m", "loss=glob(l*)")
+    assert ended.code == 0, ended.err
+    losses = {file.stem for file in (ROOT / "configs/loss").glob("l*.yaml")}
+    assert {row["loss"] for row in table(tmp_path / "outputs/sweeps/mine")} == losses
+    ended = door(*SHORT, "-m", "loss=glob(none*)", "sweep.name=other")
+    assert ended.code == 2
+    assert ended.err == "error: loss=glob(none*): stands for no job\n"
 
 
 def test_overrides_expand_to_their_product():

@@ -30,6 +30,10 @@ class InUse(UsageError):
     """Another process is working in the run."""
 
 
+class MadeOtherwise(UsageError):
+    """An earlier try of a sweep's job had other settings."""
+
+
 class Run:
     """One training's folder.
 

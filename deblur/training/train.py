@@ -44,7 +44,15 @@ from deblur.training.progress import ProgressLine, Throughput
 from deblur.training.record import begin, conclude, log_file
 from deblur.training.report import draw_figures, print_results
 from deblur.training.resumption import clear, earlier_try, is_finished, keep_as_last, where_to_go_on
-from deblur.training.run import PUBLISHED, InUse, Run, folder_name, telling_version, trained_checkpoint
+from deblur.training.run import (
+    PUBLISHED,
+    InUse,
+    MadeOtherwise,
+    Run,
+    folder_name,
+    telling_version,
+    trained_checkpoint,
+)
 from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
 from deblur.training.task import complete_task, load_estimator, true_psf
 from deblur.training.trainer import check_trainer, make_trainer
@@ -71,7 +79,8 @@ def check_job(composed: Mapping[str, Any]) -> int:
     """Check the settings of a sweep's job without starting it; returns its work in operations, 0 if it is finished.
 
     Raises:
-        UsageError: a setting is refused, or an earlier try of the job had others.
+        UsageError: a setting is refused.
+        MadeOtherwise: an earlier try of the job had others.
     """
     check_settings(composed)
     refuse_processes(composed, "a job of a sweep (-m)")
@@ -79,7 +88,7 @@ def check_job(composed: Mapping[str, Any]) -> int:
     if earlier is not None and earlier.checkpoints:
         other = differences(earlier.config(), composed)
         if other:
-            raise UsageError(f"{earlier.path}: was made with {' '.join(other)}; take another sweep.name")
+            raise MadeOtherwise(f"{earlier.path}: was made with {' '.join(other)}; take another sweep.name")
         if earlier.state() == "finished":
             return 0
     with trusting(EVERYTHING):
