@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from deblur.evaluation.protocols import Condition, Draws, Protocol
 from deblur.evaluation.registry import METRICS, choose
 from deblur.evaluation.report import show_report, write_report
 from deblur.evaluation.results import results_of
+from deblur.folders import try_folder, writing_to
 from deblur.training.restorer import choose_device
 from deblur.training.run import Run, folder_name, run_of
 from deblur.training.settings import check_keys, section
@@ -75,12 +75,12 @@ def evaluate(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     """
     contenders, device = _opened(settings)
     folder, name = _folder(settings, contenders), _file_name(settings, typed)
-    _try_folder(folder)
+    try_folder(folder)
     evaluation = _evaluated(settings, typed, contenders, device)
     console = make_console()
     show_report(console, evaluation.results)
     drawn = []
-    with _writing_to(folder):
+    with writing_to(folder):
         write_report(folder, name, evaluation.results)
         for kind, figure in evaluation.figures().items():
             drawn.append(f"{name}.png" if kind == "against" else f"{name}_{kind}.png")
@@ -285,38 +285,6 @@ def _folder(settings: Mapping[str, Any], contenders: Sequence[Contender]) -> Pat
         return contenders[0].run.path / "evaluation" if len(contenders) == 1 else Path("outputs/evaluation")
     with section(""):
         return check_path("output", settings["output"], "a folder")
-
-
-def _try_folder(folder: Path) -> None:
-    """Refuses a folder that cannot be made or written, before hours of computing; leaves nothing behind.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    missing = []
-    for path in (folder, *folder.absolute().parents):
-        if path.exists():
-            break
-        missing.append(path)
-    if not path.is_dir():
-        raise UsageError(f"output={folder}: must be a folder, {'this' if path == folder else path} is a file")
-    with _writing_to(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        finally:
-            for made in missing:
-                with suppress(OSError):
-                    made.rmdir()
-
-
-@contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
-    """Within the block, what the system refuses is one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"output={folder}: cannot be written ({error.strerror or error})") from error
 
 
 def _file_name(settings: Mapping[str, Any], typed: Sequence[str]) -> str:

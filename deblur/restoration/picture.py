@@ -1,4 +1,4 @@
-"""Pictures from files and back: 8 bits or 16 of grey, transparency, colour profile and EXIF stay as they are."""
+"""Pictures from files and back: 8 or 16 bits, transparency, colour profile and EXIF stay as they are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from deblur.data.photographs import FORMATS, refuse_floats
 from deblur.errors import UsageError, shown
+from deblur.restoration.deep import SUFFIXES as DEEP_SUFFIXES
+from deblur.restoration.deep import TAGS, read_deep, write_deep
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +27,12 @@ _QUALITY[".webp"] = {"quality": 95}
 
 @dataclass
 class Picture:
-    """A picture as stored: not turned by its EXIF orientation, which is kept beside it.
+    """A picture as stored: not turned by its EXIF orientation, which is kept beside it; but a TIFF is turned upright.
 
     Attributes:
         pixels: (1 or 3, H, W) in [0, 1], without transparency.
-        alpha: (H, W) uint8, or None.
-        deep: whether it has 16 bits of grey.
+        alpha: (H, W, 1) uint8, or uint16 where `deep`, or None.
+        deep: whether it has 16 bits a channel.
         about: colour profile and EXIF, for saving.
     """
 
@@ -41,35 +43,36 @@ class Picture:
 
     @classmethod
     def read(cls, file: Path) -> Picture:
-        """The picture in a file; a warning if it has 16 bits of colour, of which Pillow reads 8.
+        """The picture in a file; of a JPEG with others inside, as some telephones make, the first.
 
         Raises:
             UsageError: it is no picture, damaged, moves, or has floating-point pixels.
         """
         try:
             with Image.open(file, formats=FORMATS) as image:
-                if getattr(image, "n_frames", 1) > 1:
+                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                     raise UsageError(f"{file}: has {image.n_frames} pictures; only files with one are restored")
                 refuse_floats(image, file)
-                about = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
-                deep = image.mode.startswith("I")
-                if deep:
-                    pixels = np.asarray(image, dtype=np.float32)[..., None] / 65535
-                    return cls(_as_tensor(pixels), None, True, about)
-                if any("16" in str(part[3]) for part in image.tile):  # how the file stores its pixels
-                    log.warning("%s: 16 bits of colour become 8", file)
+                about = _about(image)
                 clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-                grey = image.mode in ("L", "LA", "1")
-                if image.mode == "CMYK":
-                    about.pop("icc_profile", None)  # it is one of CMYK
-                whole = np.asarray(image.convert("RGBA" if clear else "L" if grey else "RGB"))
+                deep = any(";16" in str(part.args) for part in image.tile)  # how the file stores its pixels
+                if image.mode.startswith("I"):
+                    whole, deep = np.asarray(image).astype(np.uint16)[..., None], True
+                elif deep and (found := _deep(file, image)) is not None:
+                    whole, clear = found, found.shape[2] in (2, 4)
+                else:
+                    deep, grey = False, image.mode in ("L", "LA", "1")
+                    if image.mode == "CMYK":
+                        about.pop("icc_profile", None)  # it is one of CMYK
+                    whole = np.asarray(image.convert("RGBA" if clear else "L" if grey else "RGB"))
+                    whole = whole if whole.ndim == 3 else whole[..., None]
+                    whole = whole[..., [0, 3]] if clear and grey else whole
         except UsageError:
             raise
         except Exception as error:  # Pillow raises many kinds for damaged files
             raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
-        whole = whole if whole.ndim == 3 else whole[..., None]
-        colours = whole[..., : 1 if grey else 3].astype(np.float32) / 255
-        return cls(_as_tensor(colours), whole[..., 3] if clear else None, False, about)
+        colours, alpha = (whole[..., :-1], whole[..., -1:]) if clear else (whole, None)
+        return cls(_as_tensor(colours.astype(np.float32) / np.iinfo(whole.dtype).max), alpha, deep, about)
 
     def through(self, network: Any, channels: int) -> Tensor:
         """The pixels restored by a network of 1 or 3 channels: colour through a grey one by luminance.
@@ -95,23 +98,51 @@ class Picture:
         Raises:
             UsageError: the file cannot be written.
         """
-        values = pixels.permute(1, 2, 0).numpy()
-        if self.deep:
-            image = Image.fromarray((values[..., 0] * 65535).round().astype(np.uint16))
-        else:
-            whole = (values * 255).round().astype(np.uint8)
-            if self.alpha is not None:
-                whole = np.concatenate([whole, self.alpha[..., None]], axis=2)
-            image = Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole)
+        kind = np.uint16 if self.deep else np.uint8
+        whole = (pixels.permute(1, 2, 0).numpy() * np.iinfo(kind).max).round().astype(kind)
+        if self.alpha is not None:
+            whole = np.concatenate([whole, self.alpha], axis=2)
         temporary = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            image.save(temporary, **self.about, **_QUALITY.get(file.suffix.lower(), {}))
+            if self.deep and whole.shape[2] > 1 and file.suffix.lower() in DEEP_SUFFIXES:
+                write_deep(temporary, whole, self.about)
+            else:
+                whole = (whole // 257).astype(np.uint8) if self.deep and whole.shape[2] > 1 else whole
+                image = Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole)
+                image.save(temporary, **self.about, **_QUALITY.get(file.suffix.lower(), {}))
             temporary.replace(file)
         except (OSError, ValueError) as error:
             raise UsageError(f"{file}: cannot be written ({shown(error)})") from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _about(image: Image.Image) -> dict[str, Any]:
+    """Colour profile and EXIF, for saving."""
+    about = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
+    if image.format == "TIFF":  # its own tags are EXIF's, among those of how it is stored
+        exif = Image.Exif()
+        exif.update({tag: value for tag, value in image.getexif().items() if tag in TAGS})
+        about |= {"exif": exif} if len(exif) else {}
+    return about
+
+
+def _deep(file: Path, image: Image.Image) -> np.ndarray | None:
+    """The pixels of 16 bits of colour, (H, W, C); None, and a warning, if only 8 of them can be read."""
+    try:
+        whole = read_deep(file, str(image.format))
+    except Exception as error:
+        log.warning("%s: 16 bits of colour become 8 (%s)", file, shown(error))
+        return None
+    channels = {"RGB": (3,), "RGBA": (2, 4), "LA": (2,)}.get(
+        image.mode, ()
+    )  # of grey with transparency, Pillow makes RGBA
+    fits = whole.dtype == np.uint16 and whole.ndim == 3 and whole.shape[1::-1] == image.size
+    if not fits or whole.shape[2] not in channels or "transparency" in image.info or "a;16" in str(image.tile):
+        log.warning("%s: 16 bits of colour become 8", file)
+        return None
+    return whole
 
 
 def _as_tensor(values: np.ndarray) -> Tensor:

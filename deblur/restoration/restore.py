@@ -15,6 +15,7 @@ from deblur.cli import make_console
 from deblur.data.kernel_file import KernelFile
 from deblur.data.photographs import SUFFIXES
 from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_path, shown
+from deblur.folders import try_folder
 from deblur.restoration.picture import Picture
 from deblur.restoration.tiles import restore_in_tiles
 from deblur.training.restorer import Restorer, choose_device, load
@@ -30,7 +31,7 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     """Restore a picture, or all in a folder; returns 0, or 1 if some could not be restored.
 
     Raises:
-        UsageError: a setting is refused; nothing was written.
+        UsageError: a setting is refused, or the only picture could not be restored; nothing was written.
     """
     check_keys(settings, _KEYS)
     with section(""):
@@ -50,6 +51,7 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         if goal.resolve() in taken:
             raise UsageError(f"output={settings['output']}: {goal} {taken[goal.resolve()]}, and would be overwritten")
         taken[goal.resolve()] = "is also the restoration of another input"
+    try_folder(target)
     device = choose_device(settings["accelerator"])
     with section(""):
         check_path("run", settings["run"], "a run")
@@ -78,10 +80,11 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
                 picture.write(made, goals[file])
                 if compare:
                     _compared(picture, made).write(torch.cat([picture.pixels, made], dim=2), beside[file])
-            except UsageError as error:
-                failed.append(shown(error))
-            except (RuntimeError, ValueError) as error:  # a network that does not take images of this size
-                failed.append(f"{file}: {shown(error)}")
+            except (UsageError, RuntimeError, ValueError) as error:  # or a network that takes no images of this size
+                line = shown(error) if isinstance(error, UsageError) else f"{file}: {shown(error)}"
+                if source.is_file():
+                    raise UsageError(line) from error
+                failed.append(line)
     print(f"restored: {len(files) - len(failed)} of {len(files)}, in {target}")
     for line in failed:
         log.error("%s", line)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
+from torchvision.io import ImageReadMode, decode_image
 
 import deblur
 from deblur.data.photographs import read_photograph
@@ -131,15 +133,76 @@ def test_pixels_that_would_be_lost_are_spoken_of(tmp_path, caplog):
         Picture.read(tmp_path / "float.tif")
     with pytest.raises(UsageError, match=r"float\.tif: has floating-point pixels"):
         read_photograph(tmp_path / "float.tif", 1)
-    deep = np.full((8, 9, 3), 40000, dtype=np.uint16)
-    header = struct.pack(">IIBBBBB", 9, 8, 16, 2, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
-    (tmp_path / "deep.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
+    shade = struct.pack(">HHH", 1, 2, 3)  # the colour that is clear, which makes no channel of its own
+    (tmp_path / "deep.png").write_bytes(deep_png(np.full((8, 9, 3), 40000, dtype=np.uint16), (b"tRNS", shade)))
     picture = Picture.read(tmp_path / "deep.png")
     assert "deep.png: 16 bits of colour become 8" in caplog.text
     torch.testing.assert_close(picture.pixels, torch.full((3, 8, 9), 40000 / 65535), atol=1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_16_bits_of_colour_come_back_to_the_bit(tmp_path, caplog, name, channels):
+    if (name, channels) == ("deep.tif", 2):
+        pytest.skip("Pillow reads no such TIFF")
+    array = np.random.default_rng(0).integers(0, 65536, (40, 50, channels), dtype=np.uint16)
+    file, back = tmp_path / name, tmp_path / f"back-{name}"
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    if name.endswith(".png"):
+        profile = b"icc\0\0" + zlib.compress(b"a profile")
+        file.write_bytes(deep_png(array, (b"iCCP", profile), (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))))
+    else:
+        tags = [(0x010F, "s", 0, "a camera", True)]
+        clear = ["unassalpha"] if channels == 4 else None
+        tifffile.imwrite(file, array, photometric="rgb", extrasamples=clear, iccprofile=b"a profile", extratags=tags)
+    picture = Picture.read(file)
+    colours = 1 if channels == 2 else 3
+    np.testing.assert_allclose(picture.pixels.permute(1, 2, 0).numpy(), array[..., :colours] / 65535, atol=1e-7)
+    picture.write(picture.pixels, back)
+    if name.endswith(".png"):
+        found = decode_image(str(back), mode=ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+    else:
+        found = tifffile.imread(back)
+    np.testing.assert_array_equal(found, array)
+    with Image.open(back) as image:
+        assert image.getexif().get(0x0112) == (6 if name.endswith(".png") else None)
+        assert image.getexif()[0x010F] == "a camera"
+        assert image.info["icc_profile"] == b"a profile"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("deep", [False, True], ids=["8 bits", "16 bits"])
+def test_a_turned_tiff_comes_back_upright_with_its_other_tags(tmp_path, turn, deep):
+    array = pixels().astype(np.uint16) * 257 if deep else pixels()
+    tags = [(0x0112, "H", 1, turn, True), (0x010F, "s", 0, "a camera", True)]
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extratags=tags)
+    picture = Picture.read(tmp_path / "a.tif")
+    assert picture.deep == deep
+    picture.write(picture.pixels, tmp_path / "b.tif")
+    with Image.open(tmp_path / "a.tif") as before, Image.open(tmp_path / "b.tif") as back:
+        np.testing.assert_array_equal(np.asarray(back), np.asarray(before))  # Pillow turns them
+        assert back.getexif()[0x010F] == "a camera"
+
+
+def test_of_a_jpeg_with_others_inside_the_first_is_restored(tmp_path):
+    Image.fromarray(pixels()).save(
+        tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[Image.fromarray(pixels(10, 12))]
+    )
+    picture = Picture.read(tmp_path / "a.jpg")
+    assert picture.pixels.shape == (3, 40, 50)
+    picture.write(picture.pixels, tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as back:
+        assert (back.format, back.size) == ("JPEG", (50, 40))
+
+
+def deep_png(values: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -157,13 +220,16 @@ def chunk(kind: bytes, content: bytes) -> bytes:
         (["input=photos", "output=made", "compare=2"], ["compare=2", "true or false"]),
         (["input=photos", "output=made", "accelerator=abacus"], ["accelerator=abacus"]),
         (["input=photos", "output=made", "tiles=64"], ["tiles"]),
+        (["input=photos", "output=photos/a.png/made"], ["output=photos/a.png/made", "photos/a.png is a file"]),
         (["input=empty", "output=made"], ["input=empty", "has no pictures"]),
+        (["input=bad.png", "output=made"], ["bad.png: cannot be read as a picture"]),
         (["input=photos"], ["output: must be given"]),
     ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_is_written(door, tmp_path, arguments, said):
     (tmp_path / "photos").mkdir()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.png").write_bytes(b"no picture")
     Image.fromarray(pixels()).save(tmp_path / "photos/a.png")
     before = (tmp_path / "photos/a.png").read_bytes()
     run = Path(__file__).parents[2] / "outputs/pretrained/shake"

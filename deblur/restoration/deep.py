@@ -1,0 +1,110 @@
+"""PNG and TIFF with 16 bits of colour, of which Pillow reads and writes 8."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+from torchvision.io import ImageReadMode, decode_image
+
+SUFFIXES = (".png", ".tif", ".tiff")  # of files that can hold them
+
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # of PNG, by channels
+TAGS = (  # of TIFF that are about the picture, not about how it is stored or turned
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.Copyright,
+)
+_TURNED = {  # by TIFF's tag of orientation: what makes the picture upright
+    2: lambda values: values[:, ::-1],
+    3: lambda values: values[::-1, ::-1],
+    4: lambda values: values[::-1],
+    5: lambda values: values.swapaxes(0, 1),
+    6: lambda values: np.rot90(values, -1),
+    7: lambda values: values[::-1, ::-1].swapaxes(0, 1),
+    8: lambda values: np.rot90(values),
+}
+
+
+def read_deep(file: Path, kind: str) -> np.ndarray:
+    """The pixels, uint16 (H, W, C), those of a TIFF upright, as Pillow gives them.
+
+    Args:
+        file: of a size that was looked at before.
+        kind: `PNG` or `TIFF`.
+
+    Raises:
+        Exception: many kinds, for damaged files and compressions that cannot be read.
+    """
+    if kind == "PNG":
+        content = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+        return decode_image(content, mode=ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
+    import tifffile
+
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages[0]
+        values = page.asarray()
+        values = np.moveaxis(values, 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else values
+        turn = page.tags.valueof(ExifTags.Base.Orientation, default=1)
+    return np.ascontiguousarray(_TURNED[turn](values)) if turn in _TURNED else values
+
+
+def write_deep(file: Path, values: np.ndarray, about: dict[str, Any]) -> None:
+    """Write pixels, uint16 (H, W, C), their last channel transparency if there are 2 or 4.
+
+    Args:
+        file: .png, .tif or .tiff.
+        values: the pixels.
+        about: `icc_profile` and `exif`, where there are such.
+    """
+    if file.suffix.lower() == ".png":
+        file.write_bytes(_png(values, about))
+        return
+    import tifffile
+
+    exif = about.get("exif")
+    if isinstance(exif, bytes):
+        exif, content = Image.Exif(), exif
+        exif.load(content)
+    exif = exif or {}
+    clear = values.shape[2] in (2, 4)
+    tifffile.imwrite(
+        file,
+        values,
+        photometric="rgb" if values.shape[2] > 2 else "minisblack",
+        extrasamples=["unassalpha"] if clear else None,
+        compression="zlib",
+        predictor=False,
+        iccprofile=about.get("icc_profile"),
+        metadata=None,
+        software=False,
+        extratags=[(tag, "s", 0, str(exif[tag]), True) for tag in TAGS if tag in exif],
+    )
+
+
+def _png(values: np.ndarray, about: dict[str, Any]) -> bytes:
+    height, width, channels = values.shape
+    rows = values.astype(">u2").reshape(height, width * channels).view(np.uint8)
+    filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1)  # by filter 0, which is none
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0))]
+    if "icc_profile" in about:
+        chunks.append((b"iCCP", b"icc\0\0" + zlib.compress(about["icc_profile"])))
+    if "exif" in about:
+        exif = about["exif"]
+        content = exif if isinstance(exif, bytes) else exif.tobytes()
+        chunks.append((b"eXIf", content.removeprefix(b"Exif\0\0")))
+    chunks += [(b"IDAT", zlib.compress(filtered.tobytes())), (b"IEND", b"")]
+    packed = [
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
