@@ -77,6 +77,9 @@ def door(config_name: str, task: str, check: str | None = None) -> None:
         if not str(error).startswith(("Config group override", "Only one of")):  # Hydra's own
             raise
         code = _say(_wrong_choice(sys.argv[1:]) or str(error))
+    except KeyboardInterrupt:
+        print("warning: interrupted by SIGINT", file=sys.stderr)
+        code = 128 + signal.SIGINT
     except BrokenPipeError:  # who read what is printed has seen enough, like `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE

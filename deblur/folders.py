@@ -34,9 +34,9 @@ def try_folder(folder: Path) -> None:
 
 
 @contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Within the block, what the system refuses is one line."""
+def writing_to(path: Path, key: str = "output") -> Iterator[None]:
+    """Within the block, what the system refuses is one line, which names the path and the setting it was typed for."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"output={folder}: cannot be written ({error.strerror or error})") from error
+        raise UsageError(f"{key}={path}: cannot be written ({error.strerror or error})") from error

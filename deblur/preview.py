@@ -12,6 +12,8 @@ from deblur.build import EVERYTHING, build, trusting
 from deblur.data.module import DeblurDataModule
 from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path
 from deblur.figures import draw_blur
+from deblur.folders import writing_to
+from deblur.training.run import whole_file
 from deblur.training.settings import check_keys, section
 
 _KEYS = ("blur", "data", "split", "count", "output", "pairs")
@@ -37,10 +39,12 @@ def preview(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     output = _parent_made(settings["output"], "output", ".png")
     file = None if settings["pairs"] is None else _parent_made(settings["pairs"], "pairs", ".npz")
     title = f"{type(blur).__name__} on {len(shown_pairs.sharp)} {split} images ({data.origin})"
-    draw_blur(output, shown_pairs, title)
+    with writing_to(output):
+        draw_blur(output, shown_pairs, title)
     print(f"picture: {output}")
     if file is not None:
-        _write_pairs(file, data, split)
+        with writing_to(file, "pairs"):
+            _write_pairs(file, data, split)
         print(f"pairs: {file} (sharp, blurred{', psf' if data.knows_psf else ''} of all {len(pairs):,} {split} images)")
     return 0
 
@@ -49,15 +53,13 @@ def _write_pairs(file: Path, data: DeblurDataModule, split: str) -> None:
     """Write sharp and blurred (N, C, H, W) float32 in [0, 1] and psf (N, 1, K, K) if known, whole or not at all."""
     pairs = data.evaluation_pairs(split)
     everything = pairs[: len(pairs)]
-    temporary = file.with_name(f".{file.name}")
-    with temporary.open("wb") as stream:
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
             sharp=everything.sharp.numpy(),
             blurred=everything.blurred.numpy(),
             **({"psf": everything.motion.psf.numpy()} if data.knows_psf else {}),
         )
-    temporary.replace(file)
 
 
 def _parent_made(path: str, key: str, suffix: str) -> Path:

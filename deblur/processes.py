@@ -14,6 +14,8 @@ from types import FrameType
 
 import torch
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 Job = Callable[[str, int], int]
 
 
@@ -39,8 +41,12 @@ def run_side_by_side(job: Job, names: Sequence[str], at_once: int, ended: Callab
                 place = min(set(range(at_once)) - {place for _, _, place in running.values()})
                 name = waiting.pop(0)
                 process = context.Process(target=_run, args=(job, name, place), name=name)
-                process.start()
-                running[process.sentinel] = (name, process, place)
+                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is among those that are told, and hears
+                try:
+                    process.start()
+                    running[process.sentinel] = (name, process, place)
+                finally:
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             for sentinel in wait(list(running)):
                 name, process, _ = running.pop(sentinel)
                 process.join()
@@ -51,8 +57,9 @@ def run_side_by_side(job: Job, names: Sequence[str], at_once: int, ended: Callab
 def _run(job: Job, name: str, place: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C on the terminal reaches the first process alone, which hands it on once
     parent = multiprocessing.parent_process()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in _SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # blocked where this process was started
 
     def follow() -> None:
         parent.join()
@@ -75,7 +82,7 @@ def _forwarded(running: dict) -> Iterator[list[int]]:
         for _, process, _ in list(running.values()):
             os.kill(process.pid, number)
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, tell) for number in _SIGNALS}
     try:
         yield told
     finally:

@@ -105,6 +105,30 @@ def test_a_data_root_with_odd_characters_is_used_as_typed(door, tmp_path, tiny_r
     assert ended.code == 0, ended.err
 
 
+def test_ctrl_c_is_one_line(door, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deblur.preview.preview", interrupted)
+    ended = door(config="preview", task="deblur.preview:preview")
+    assert (ended.code, ended.err) == (130, "warning: interrupted by SIGINT\n")
+
+
+def test_a_preview_that_cannot_be_written_is_one_line(door, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for name, said in (
+        ("deblur.preview.np.savez_compressed", "pairs=a.npz"),
+        ("deblur.preview.draw_blur", "output=a.png"),
+    ):
+        monkeypatch.setattr(name, full)
+        ended = door("data.val_size=40", "pairs=a.npz", "output=a.png", config="preview", task="deblur.preview:preview")
+        assert ended.code == 2
+        assert ended.err == f"error: {said}: cannot be written (No space left on device)\n"
+        assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_the_preview_draws_a_blur_and_writes_its_pairs(door, tmp_path):
     ended = door(
         "data.val_size=40", "pairs=a/pairs.npz", "output=a/blur.png", config="preview", task="deblur.preview:preview"

@@ -37,7 +37,7 @@ def run(bench: Bench) -> Iterator[Row]:
         ours = _ours(bench)
         for name, train in (("the same U-Net and optimizer, plain loop, one rate, not channels-last", _plain),):
             bench.say(f"{what}: {name}")
-            yield _row(what, name, ours, train(bench, PATIENCE * ours))
+            yield _row(what, name, ours, train(bench, PATIENCE * ours), target=2.0)
         with bench.peer("deepinv"):
             import deepinv  # noqa: F401  (where it is missing, nothing is measured)
 

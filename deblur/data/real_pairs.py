@@ -115,8 +115,8 @@ class RealPairs(Photographs):
         fixed = {split: self._fixed(crops[split], split) for split in SPLITS[1:]}
         return Images(crops["train"], fixed["val"], fixed["test"], str(self.root))
 
-    def fixed_pairs(self, images: Tensor, split: str) -> RecordedPairs:
-        return RecordedPairs(images, self.blur, eval_seed=self.eval_seed, split=split)
+    def fixed_pairs(self, split: str, count: int | None = None) -> RecordedPairs:
+        return RecordedPairs(getattr(self.images, split), self.blur, eval_seed=self.eval_seed, split=split, count=count)
 
     def _training_pairs(self, rank: int, batch_size: int) -> Callable[[Tensor, int], Pairs]:
         return as_pairs

@@ -65,10 +65,9 @@ class Protocol(ABC):
 
     def pairs(self, data: DeblurDataModule, condition: Condition, count: int | None) -> EvaluationPairs | Draws:
         """The pairs of a condition; those of the first `count` test images if it is given."""
-        images = data.images.test[:count]
-        if len(images) == 0:
+        if len(data.images.test) == 0:
             raise UsageError("data: has no test images")
-        return data.fixed_pairs(images, "test")
+        return data.fixed_pairs("test", count)
 
 
 class Test(Protocol):

@@ -81,6 +81,8 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["trainer.accelerator=abacus"], ["trainer.accelerator=abacus", "cpu"]),
     (["trainer=cpu", "trainer.devices=99999"], ["trainer.devices=99999", "at most"]),
     (["trainer.limit_train_batches=1.5"], ["trainer.limit_train_batches=1.5"]),
+    (["trainer.limit_val_batches=0.001"], ["trainer.limit_val_batches=0.001", "none"]),
+    (["ema.decay=0.9", "trainer.precision=bf16-true"], ["ema.decay=0.9", "bf16-true"]),
     (["+trainer.foo=1"], ["trainer.foo=1", "max_epochs"]),
     (["+trainer.logger=true"], ["trainer.logger=true", "itself"]),
     (["seed=-1"], ["seed=-1", ">= 0"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ class Picture:
         except (OSError, ValueError) as error:
             raise UsageError(f"{file}: cannot be written ({shown(error)})") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what could not be made is not there, or stays for the same reason
+                temporary.unlink()
 
 
 def _about(image: Image.Image) -> dict[str, Any]:

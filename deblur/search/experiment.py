@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from deblur.search.plan import Search
 from deblur.search.space import shown_value
 from deblur.search.study import Row
 from deblur.training.run import write_atomically
+
+log = logging.getLogger(__name__)
 
 # What says where a run lies or what else it does, not how it trains.
 _LEFT_OUT = ("output_root", "sweep", "resume")
@@ -28,8 +31,12 @@ def publish_experiment(search: Search) -> None:
     """Copy `best.yaml` to where `experiment=<name>` finds it; the search has checked that the place is its own."""
     file = search.experiment_file
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, (search.folder / "best.yaml").read_text())
+        best = search.folder / "best.yaml"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, best.read_text())
+        except OSError as error:
+            log.warning("%s: cannot be written (%s); the experiment is %s", file, error.strerror or error, best)
 
 
 def experiment_text(search: Search, best: Row) -> str:

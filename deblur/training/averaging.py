@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -23,6 +24,14 @@ class MovingAverage(WeightAveraging):
     def __init__(self, decay: float) -> None:
         self.decay = decay
         super().__init__(multi_avg_fn=self._update)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device  # the module is moved there and converted only after this
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            trainer.precision_plugin.convert_module(self._average_model.module)
+            count = self._average_model.n_averaged
+            self._average_model.n_averaged = count.cpu()  # it is read at each step, which must not wait for a GPU
 
     @torch.no_grad()
     def _update(self, averages: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:

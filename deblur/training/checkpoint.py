@@ -41,7 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if path.name == "last.ckpt" and path.is_file():
                 path.replace(path.with_name(PREVIOUS))
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path), map_location=map_location)
 
 

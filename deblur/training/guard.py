@@ -59,7 +59,8 @@ class FiniteGuard:
             return
         bad = ~reduce(torch.logical_and, told)
         if norm is not None:
-            if optimizer.defaults.get("fused"):
+            fused = optimizer.defaults.get("fused")
+            if fused and (optimizer.state or not optimizer.defaults.get("momentum")):  # the first step makes a momentum
                 optimizer.found_inf = bad.float()  # read by the step of torch's fused optimisers
             elif bad:
                 optimizer.zero_grad(set_to_none=True)  # what has no gradient is left alone by all optimisers

@@ -121,15 +121,19 @@ class DeblurModule(LightningModule):
         """The loss of the last image, and what the weights say of what came before it."""
         given = self._given(batch.blurred, self._psf(batch))
         if not self._wants_estimates:
-            return self.loss(self._trained()(*given), batch.sharp)
+            return self._loss_of(self._trained()(*given), batch)
         estimates = self._trained()(*given)
-        *before, last = [self.loss(image, batch.sharp) for image in estimates.images]
+        *before, last = [self._loss_of(image, batch) for image in estimates.images]
         loss = last + self.hparams.intermediate_weight * sum(before)
         if self.hparams.psf_weight:
             truth = batch.motion.psf
             errors = [psf - crop_psf(truth, psf.shape[-1]) for psf in estimates.psfs]
             loss = loss + self.hparams.psf_weight * sum(error.square().sum((-2, -1)).mean() for error in errors)
         return loss
+
+    def _loss_of(self, image: Tensor, batch: Pairs) -> Tensor:
+        made = image.to(torch.promote_types(image.dtype, torch.float32))
+        return self.loss(made, batch.sharp.to(made.dtype))
 
     @property
     def _wants_estimates(self) -> bool:
@@ -162,25 +166,29 @@ class DeblurModule(LightningModule):
         self._told = skipped
 
     def check_weights(self) -> None:
-        """Stops the training if any weight is not finite: no checkpoint must hold such. The same on every process.
+        """Stops the training if any weight is not finite: no checkpoint must hold such. All processes ask at once.
 
         Raises:
             Diverged: one is not.
         """
         kept = self.network.state_dict().values()
-        if not all(bool(tensor.isfinite().all()) for tensor in kept if tensor.is_floating_point()):
+        finite = all(bool(tensor.isfinite().all()) for tensor in kept if tensor.is_floating_point())
+        if not self.trainer.strategy.reduce_boolean_decision(finite, all=True):
             where = f"epoch {self.current_epoch}, step {self.global_step}"
             raise Diverged(f"the weights are no longer numbers ({where}); {self._advice}")
 
     @property
     def _advice(self) -> str:
-        return f"lower optimizer.lr ({self.hparams.optimizer['lr']}) or set trainer.gradient_clip_val"
+        rate = self.trainer.optimizers[0].defaults["lr"]
+        return f"lower optimizer.lr ({rate}) or set trainer.gradient_clip_val"
 
     def on_train_epoch_end(self) -> None:
         self.check_steps()
         self.check_weights()
         total, count = self._epoch_loss()
-        self.log("train/loss", total / max(count, 1))
+        if count == 0:
+            raise Diverged(f"no loss of epoch {self.current_epoch + 1} is a number; {self._advice}")
+        self.log("train/loss", total / count)
 
     def validation_step(self, batch: Pairs, batch_idx: int) -> Restored:
         return self._evaluate(batch)

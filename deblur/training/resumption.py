@@ -78,10 +78,11 @@ def where_to_go_on(run: Run, trainer: Mapping[str, Any], data: DeblurDataModule)
         position = content.get(type(data).__qualname__)  # where Lightning keeps the state of the data
         if position:
             data.check_position(position, processes)
+            epoch += position["position"] > 0
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file}: holds no training that could go on") from error
     if trainer["max_epochs"] < epoch:
-        raise UsageError(f"trainer.max_epochs={trainer['max_epochs']}: the run has done {epoch} epochs already")
+        raise UsageError(f"trainer.max_epochs={trainer['max_epochs']}: the run is in epoch {epoch} already")
     return file, step + 1
 
 

@@ -138,7 +138,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         check_number("min_delta", settings["early_stopping"]["min_delta"], low=0.0)
     with section("ema"):
         if settings["ema"]["decay"] is not None:
-            check_number("decay", settings["ema"]["decay"], low=0.0, high=1.0)
+            decay = check_number("decay", settings["ema"]["decay"], low=0.0, high=1.0)
+            if settings["trainer"].get("precision") in ("bf16-true", "16-true"):  # would swallow the small steps
+                raise ArgumentError("decay", decay, "null where trainer.precision is bf16-true or 16-true")
 
 
 def check_early(settings: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ from deblur.cli import make_console
 from deblur.data.module import DeblurDataModule, downloading_only_to
 from deblur.errors import UsageError, check_path, shown
 from deblur.figures import draw_blur
+from deblur.folders import writing_to
 from deblur.metric_names import PSF_CORRELATION, metric_mode
 from deblur.models.estimates import estimates_psf
 from deblur.seeding import seed_of
@@ -245,9 +247,19 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
     if checkpoint.monitor == f"val/{PSF_CORRELATION}" and not estimates_psf(module.network):
         raise UsageError(f"checkpoint.monitor={checkpoint.monitor}: this network estimates no PSFs; task=kernel does")
     _check_shape(module, shape, motion)
+    _refuse_no_batches(settings["trainer"], data)
     if "source" in constructor_parameters(type(data)):
         settings["data"] = {**settings["data"], "source": source}
     return Plan(settings, data, module, checkpoint)
+
+
+def _refuse_no_batches(trainer: Mapping[str, Any], data: DeblurDataModule) -> None:
+    for split in ("train", "val", "test"):
+        share = trainer.get(f"limit_{split}_batches")
+        batches = max(1, len(getattr(data.images, split)) / data.batch_size)
+        batches = int(batches) if split == "train" else math.ceil(batches)
+        if isinstance(share, float) and int(share * batches) == 0:
+            raise UsageError(f"trainer.limit_{split}_batches={share}: of {batches} batches it is none")
 
 
 def _check_shape(module: DeblurModule, shape: tuple[int, int, int], motion: Motion) -> None:
@@ -301,14 +313,16 @@ def _execute(
     progress = ProgressLine(console, throughput, enabled=wants_bar and console.is_terminal)
     callbacks = [plan.checkpoint, throughput, panels, progress, *_optional_callbacks(settings)]
     callbacks += [] if watch is None else [watch]
-    run.tidy()
-    if resume_from is not None:
-        keep_as_last(run, resume_from)
-    with log_file(run):
+    parameters = sum(parameter.numel() for parameter in plan.module.network.parameters())
+    with ExitStack() as stack:
+        with writing_to(run.path, "run"):
+            run.tidy()
+            if resume_from is not None:
+                keep_as_last(run, resume_from)
+            stack.enter_context(log_file(run))
+            begin(run, settings, parameters, plan.data.images.source, continued=resume_from is not None)
+            logger = RunLogger(run.path, purge_step)
         plan.checkpoint.folder = run.last.parent
-        parameters = sum(parameter.numel() for parameter in plan.module.network.parameters())
-        begin(run, settings, parameters, plan.data.images.source, continued=resume_from is not None)
-        logger = RunLogger(run.path, purge_step)
         error: BaseException | None = None
         metrics: dict[str, float] = {}
         try:

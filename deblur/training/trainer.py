@@ -157,7 +157,7 @@ def make_trainer(
         UsageError: Lightning refuses them, most often because there is no such device.
     """
     try:
-        return Trainer(
+        trainer = Trainer(
             **{**settings, "enable_progress_bar": False, "profiler": _make_profiler(settings.get("profiler"), folder)},
             callbacks=list(callbacks),
             logger=logger if logger is not None else False,
@@ -174,6 +174,9 @@ def make_trainer(
             if key in settings
         )
         raise UsageError(f"{asked}: {shown(error)}") from error
+    if trainer.strategy.root_device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions have by default
+    return trainer
 
 
 def _make_profiler(kind: str | None, folder: Path | None) -> Profiler | None:

@@ -236,6 +236,9 @@ def test_fixed_pairs_are_the_same_however_they_are_asked_for():
     parts = EvaluationPairs(images, blur, eval_seed=0, split="val")
     for start in (30, 0, 7):
         assert torch.equal(parts[start : start + 9].blurred, whole.blurred[start : start + 9])
+    first = EvaluationPairs(images, blur, eval_seed=0, split="val", count=20)
+    assert len(first) == 20
+    assert torch.equal(first[:].blurred, whole.blurred[:20])
 
 
 @pytest.mark.parametrize(

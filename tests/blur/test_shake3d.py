@@ -157,6 +157,27 @@ def test_path_of_a_place_is_where_its_light_gets():
     torch.testing.assert_close(plain.path_of((2, 3)), plain.trajectory + torch.tensor([2.0, 3.0]))
 
 
+@pytest.mark.parametrize(("length", "rotation"), [(5.0, 20.0), (9.0, 0.0)])
+def test_the_mean_of_the_frames_is_the_image_s_place(length, rotation):
+    blur = Shake3D(length=length, rotation=rotation, points=8)
+    image = torch.zeros(1, 1, 129, 129)
+    image[..., 64, 64] = 1.0
+    for seed in range(4):
+        blurred = blur.move(image, blur.draw(1, (129, 129), torch.Generator().manual_seed(seed)))
+        place = torch.arange(129.0) - 64
+        for axis in (2, 3):
+            assert abs(float((blurred.sum(5 - axis).flatten() * place).sum())) < 5e-3
+
+
+def test_a_very_long_path_is_made_at_once_and_refused_for_the_image():
+    with pytest.raises(ArgumentError, match=r"^length="):
+        Shake3D(length=50_000, padding="zeros").draw(1, (28, 28), torch.Generator().manual_seed(0))
+    motion = Shake3D(length=3, rotation=5, points=1000).draw(2, (64, 64), torch.Generator().manual_seed(0))
+    assert motion.angle.shape == (2, 1000)
+    span = motion.angle.amax(1) - motion.angle.amin(1)
+    torch.testing.assert_close(span, torch.full((2,), math.radians(5.0)))
+
+
 def test_angles_go_with_their_images():
     motion = Shake3D(rotation=[0, 9]).draw(5, (32, 32), generator())
     again = Motion.cat([motion[:2], motion[torch.tensor([2, 3, 4])].to("cpu")])

@@ -142,7 +142,7 @@ def test_evaluation_pairs_of_a_datamodule_depend_on_eval_seed_never_on_seed():
 def test_loaders_of_a_datamodule_give_its_fixed_pairs():
     data = Given(Line(3), batch_size=10)
     for split, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
-        batches = list(loader)
+        batches = [batch.pairs for batch in loader]
         assert max(len(batch.sharp) for batch in batches) <= 10
         expected = data.evaluation_pairs(split)[0:64]
         assert torch.equal(torch.cat([batch.blurred for batch in batches]), expected.blurred)

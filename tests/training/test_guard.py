@@ -51,6 +51,19 @@ def test_a_skipped_step_changes_nothing(make):
     assert guard.look()[0] == 0
 
 
+@pytest.mark.parametrize("make", _OPTIMISERS.values(), ids=list(_OPTIMISERS))
+def test_a_skipped_first_step_leaves_no_trace(make):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(9, 9)
+    other = copy.deepcopy(layer)
+    for one, first in ((layer, 0), (other, 1)):
+        guard, optimizer = FiniteGuard(), make(list(one.parameters()))
+        torch.full((4096,), 1e30)  # what a state that is made but not filled may find in memory
+        for number in range(first, 4):
+            _step(one, optimizer, guard, number, spoilt=number == 0)
+    torch.testing.assert_close(layer.weight, other.weight, rtol=0, atol=1e-6)
+
+
 def test_steps_in_a_row_are_counted_from_where_they_began():
     layer, guard = torch.nn.Linear(9, 9), FiniteGuard()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)

@@ -137,6 +137,19 @@ def test_an_epoch_begun_by_one_process_is_refused_to_two_before_anything_is_writ
     assert ended.code == 0, ended.err
 
 
+def test_a_run_is_not_shortened_to_less_than_it_has_done(door, cut):
+    ended = door(f"resume={cut}", "trainer.max_epochs=1")
+    assert ended.code == 2
+    assert ended.err == "error: trainer.max_epochs=1: the run is in epoch 2 already\n"
+
+
+def test_a_run_of_part_of_its_batches_goes_on_in_other_processes_after_an_epoch(door, tmp_path, monkeypatch):
+    assert door(*TINY, "trainer.limit_train_batches=3").code == 0
+    run = only_run(tmp_path / "outputs")
+    monkeypatch.setattr("deblur.training.train._execute", lambda *_: 77)  # would start the second process
+    assert door(f"resume={run}", "trainer.max_epochs=3", *TWO).code == 77
+
+
 def test_a_run_of_two_machines_goes_on_on_one(door, cut):
     config = yaml.safe_load((cut / "config.yaml").read_text())
     config["trainer"] |= {"num_nodes": 2, "strategy": "ddp"}

@@ -194,7 +194,8 @@ def test_a_run_with_averaged_weights_keeps_and_tests_the_average(door, tmp_path)
     "changes",
     [
         ["trainer.precision=bf16-mixed"],
-        ["trainer.precision=64-true"],
+        ["trainer.precision=64-true", "loss=mse", "ema.decay=0.9"],
+        ["trainer.precision=bf16-true", "loss=mse"],
         ["trainer.gradient_clip_val=null", "optimizer=sgd"],
         ["trainer.gradient_clip_val=0.1", "+trainer.gradient_clip_algorithm=value", "optimizer=adam"],
         ["trainer.accumulate_grad_batches=2", "scheduler=onecycle", "loss=charbonnier"],
@@ -210,6 +211,29 @@ def test_a_run_with_other_settings_finishes(door, tmp_path, changes):
     found = results(only_run(tmp_path / "outputs"))["metrics"]
     assert math.isfinite(found["test/psnr"])
     assert found["test/psnr"] != found["test/psnr_blurred"]
+
+
+def test_the_precision_of_the_network_does_not_round_what_it_is_judged_by(door, tmp_path):
+    for precision in ("32-true", "bf16-true"):
+        assert door(*TINY, f"trainer.precision={precision}", f"output_root={precision}").code == 0
+    plain, rounded = (results(only_run(tmp_path / precision))["metrics"] for precision in ("32-true", "bf16-true"))
+    assert rounded["test/psnr_blurred"] == plain["test/psnr_blurred"]
+    assert rounded["test/psnr"] != plain["test/psnr"]
+
+
+@pytest.mark.parametrize("change", [["nan_patience=99"], ["nan_patience=99", "~optimizer.lr"]], ids=str)
+def test_an_epoch_without_a_finite_loss_ends_the_run_in_one_line(door, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(
+        DeblurModule, "_training_loss", lambda self, batch: self.network(batch.blurred).sum() * math.nan
+    )
+    ended = door(*TINY, *[f"module.{one}" if one.startswith("nan") else one for one in change])
+    assert ended.code == 1
+    assert (
+        ended.err.strip()
+        .splitlines()[-1]
+        .startswith("error: failed: no loss of epoch 1 is a number; lower optimizer.lr (")
+    )
+    assert results(only_run(tmp_path / "outputs"))["status"] == "failed"
 
 
 def test_gradients_are_clipped_to_the_asked_norm(door, monkeypatch):
