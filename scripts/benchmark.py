@@ -21,7 +21,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import torch
 from rich.console import Console
 
-from deblur.benchmark import blur, evaluation, fit, pipeline, scaling, startup, training
+from deblur.benchmark import blur, evaluation, fit, pipeline, scaling, settings, startup, training
 from deblur.benchmark.bench import ROUNDS, Bench, Row
 from deblur.benchmark.report import WORDS, environment, growth_table, page, rows_table
 from deblur.cli import make_console, prepare_logging
@@ -32,6 +32,7 @@ SECTIONS = {
     "pipeline": pipeline.run,
     "step": fit.run,
     "training": training.run,
+    "settings": settings.run,
     "evaluation": evaluation.run,
     "startup": startup.run,
     "scaling": scaling.run,
