@@ -21,7 +21,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import torch
 from rich.console import Console
 
-from deblur.benchmark import blur, evaluation, fit, pipeline, scaling, settings, startup, training
+from deblur.benchmark import blur, evaluation, fit, pipeline, restoring, scaling, settings, startup, training
 from deblur.benchmark.bench import ROUNDS, Bench, Row
 from deblur.benchmark.report import WORDS, environment, growth_table, page, rows_table
 from deblur.cli import make_console, prepare_logging
@@ -34,6 +34,7 @@ SECTIONS = {
     "training": training.run,
     "settings": settings.run,
     "evaluation": evaluation.run,
+    "restore": restoring.run,
     "startup": startup.run,
     "scaling": scaling.run,
 }
