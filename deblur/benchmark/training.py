@@ -35,7 +35,7 @@ def run(bench: Bench) -> Iterator[Row]:
         what = f"training to {TARGET:g} dB, offline digits, shake 9"
         bench.say(f"{what}: ours")
         ours = _ours(bench)
-        for name, train in (("the same U-Net and optimizer, plain loop, one rate, not channels-last", _plain),):
+        for name, train in (("the same U-Net, plain loop, AdamW, one rate, not channels-last", _plain),):
             bench.say(f"{what}: {name}")
             yield _row(what, name, ours, train(bench, PATIENCE * ours), target=2.0)
         with bench.peer("deepinv"):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblur.blur.psf import good_size
 from deblur.errors import ArgumentError, check_choice, check_integer
 from deblur.models.estimates import Estimates
 from deblur.models.fourier import continued, full, power, solve_psf, transfer_function, window
@@ -130,11 +131,15 @@ class _Stage(nn.Module):
         """
         height, width = y.shape[-2:]
         # Room for what moves out of the image, so that circular convolution is linear there: (B, C, *size).
-        size = tuple(max(n, self.half) + self.half + -n % 4 for n in (height, width))
+        size = tuple(self.grid(max(n, self.half) + self.half) for n in (height, width))
         rough = self.rough(full(x), full(y), size).to(y.dtype)
         psf = self.cleaner(rough if before is None else torch.cat([rough, before], dim=1))  # (B, 1, K, K)
         sharp, reblurred = (made.to(y.dtype) for made in self.deconvolve(full(x), full(y), full(psf), size))
         return x + self.restore(torch.cat([x, y, sharp, y - reblurred], dim=1)), psf
+
+    def grid(self, side: int) -> int:
+        """Pixels of the side of a grid with at least so many."""
+        return side
 
     def rough(self, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
         """PSFs that solve k * x = y for each ridge, (B, 2, K, K)."""
@@ -178,6 +183,9 @@ class _OpenStage(_Stage):
     def __init__(self, *arguments: Any, filters: int, **others: Any) -> None:
         super().__init__(*arguments, filters=filters, **others)
         self.wiener = WienerFilters(filters)
+
+    def grid(self, side: int) -> int:
+        return good_size(side)  # photographs are large
 
     def rough(self, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
         return super().rough(self._differences(x), self._differences(y), size)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from deblur.errors import ArgumentError, check_integer, check_number
 
@@ -73,13 +74,11 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if parameter.ndim >= 2 and group["smallest"] <= min(parameter.flatten(1).shape) <= group["largest"]:
+            with_gradient = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in with_gradient:
+                if _is_matrix(parameter, group):
                     self._muon(parameter, group)
-                else:
-                    self._adamw(parameter, group)
+            self._adamw([parameter for parameter in with_gradient if not _is_matrix(parameter, group)], group)
         return loss
 
     def _muon(self, parameter: Tensor, group: dict) -> None:
@@ -93,19 +92,35 @@ class Muon(Optimizer):
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
 
-    def _adamw(self, parameter: Tensor, group: dict) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        state["step"] += 1
-        first, second = group["betas"]
-        state["mean"].lerp_(parameter.grad, 1 - first)
-        state["square"].mul_(second).addcmul_(parameter.grad, parameter.grad, value=1 - second)
-        root = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
-        rate = group["lr"] * group["adam_ratio"]
-        parameter.mul_(1 - rate * group["weight_decay"])
-        parameter.addcdiv_(state["mean"], root, value=-rate / (1 - first ** state["step"]))
+    def _adamw(self, parameters: list[Tensor], group: dict) -> None:
+        states = [self.state[parameter] for parameter in parameters]
+        for parameter, state in zip(parameters, states, strict=True):
+            if not state:
+                state["step"] = torch.zeros((), device=parameter.device)
+                state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["step"] = state["step"].to(parameter.device)  # Lightning leaves it on the CPU when it resumes
+        if parameters:
+            first, second = group["betas"]
+            adamw(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                *([state[name] for state in states] for name in ("mean", "square")),
+                max_exp_avg_sqs=[],
+                state_steps=[state["step"] for state in states],
+                fused=True,
+                amsgrad=False,
+                beta1=first,
+                beta2=second,
+                lr=group["lr"] * group["adam_ratio"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+
+
+def _is_matrix(parameter: Tensor, group: dict) -> bool:
+    """Whether Muon moves it."""
+    return parameter.ndim >= 2 and group["smallest"] <= min(parameter.flatten(1).shape) <= group["largest"]
 
 
 def _is_share(value: object) -> bool:

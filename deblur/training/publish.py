@@ -51,13 +51,13 @@ def publish(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
 
 
 def _write(run: Run, folder: Path, half: bool) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir()
     made = Run(folder)
     state = read_weights(run.trained).state
     kept = {name: weight.half() if half and weight.is_floating_point() else weight for name, weight in state.items()}
-    save_file({name: weight.contiguous() for name, weight in kept.items()}, folder / PUBLISHED)
+    (folder / PUBLISHED).write_bytes(save({name: weight.contiguous() for name, weight in kept.items()}))
     made.write_config(_portable(run.config()))
     results = run.results()
     made.write_results(**results | {"data_source": _portable_source(run.config(), results.get("data_source"))})
