@@ -130,6 +130,13 @@ class DeblurDataModule(LightningDataModule):
         """
         return "reflect" if self.margin else self.blur.padding
 
+    def check_training_images(self) -> None:
+        """Read what is kept of the training images: what is damaged is told before there is a run.
+
+        Raises:
+            UsageError: an image cannot be read.
+        """
+
     def labels(self, split: str) -> Tensor | None:
         """The digit that each image of `train`, `val` or `test` shows, int64 (N,); None: the images are no digits.
 

@@ -136,6 +136,18 @@ class Photos:
                     self._kept[number] = photo
         return photo
 
+    def fill(self) -> None:
+        """Decode those that there is room to keep.
+
+        Raises:
+            UsageError: one of them cannot be read.
+        """
+        threads = spare_threads()
+        with closing(ahead(self.__getitem__, range(len(self)), most=2 * threads, threads=threads)) as photos:
+            for photo in photos:
+                if photo.numel() > self._room:
+                    return
+
     def read(self, number: int) -> Tensor:
         """The photograph, decoded now, or earlier in a block of `decoding_once`."""
         return _read.get()(self.files[number], self.channels)
@@ -279,6 +291,9 @@ class Photographs(DeblurDataModule):
     @property
     def origin(self) -> str:
         return f"crops of the photographs in {self.images.source}"
+
+    def check_training_images(self) -> None:
+        self.images.train.photos.fill()
 
     def load(self) -> Images:
         files = _offline_files() if self.root is None else self._split(_find(self.root))

@@ -76,10 +76,15 @@ BAD_DATA: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
     "complex PSFs": (_psfs(np.ones((3, 3), complex)), (*_PSFS, "blur.path=psfs.npy"), "no PSF"),
     "a photograph that is text": (_photos(lambda f: (f / "0.png").write_text("no picture")), _PHOTOS, "0.png"),
     "an empty photograph": (_photos(lambda f: (f / "0.png").write_bytes(b"")), _PHOTOS, "0.png"),
-    "photographs cut off": (  # all: one of training alone is read, and named, when it is its turn
+    "photographs cut off": (
         _photos(lambda f: [file.write_bytes(file.read_bytes()[:999]) for file in sorted(f.glob("*.png"))]),
         _PHOTOS,
         "cannot be read as a picture",
+    ),
+    "a training photograph cut off": (
+        _photos(lambda f: (f / "3.png").write_bytes((f / "3.png").read_bytes()[:999])),
+        _PHOTOS,
+        "3.png: cannot be read as a picture",
     ),
 }
 

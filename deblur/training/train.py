@@ -203,6 +203,7 @@ def _prepare(settings: Mapping[str, Any], run: Run | None) -> tuple[Plan, Path |
     resume_from, purge_step = None, 0 if begun else None
     with telling_version(run if begun else None):
         plan = make_plan(settings)
+    plan.data.check_training_images()
     if run is not None and run.checkpoints:
         resume_from, purge_step = where_to_go_on(run, settings["trainer"], plan.data)
     if resume_from is None and (plan.settings["task"] or {}).get("estimator") is not None:

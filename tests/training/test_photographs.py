@@ -78,7 +78,13 @@ def test_a_damaged_photograph_ends_the_training_with_one_clear_line(door, tmp_pa
         Image.fromarray(pixels).save(tmp_path / split / f"{number}.png")
     damaged = tmp_path / "train/1.png"
     damaged.write_bytes(damaged.read_bytes()[:3000])
-    ended = door(*SMALL, "data.root=.", "data.batch_size=1", "blur.length=3")
+    small = [*SMALL, "data.root=.", "data.batch_size=1", "blur.length=3"]
+    ended = door(*small)
+    assert ended.code == 2
+    (line,) = ended.err.strip().splitlines()
+    assert line.startswith("error: train/1.png: cannot be read as a picture")
+    assert not (tmp_path / "outputs").exists()
+    ended = door(*small, "data.cache_mb=0.012")  # room for the first one only: the other is read when it is its turn
     assert ended.code == 1
     assert "train/1.png: cannot be read as a picture" in ended.err
     assert "Traceback" not in ended.err
