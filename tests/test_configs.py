@@ -46,7 +46,7 @@ def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny_root: Path) -> None:
 def test_every_option_builds_a_training(tmp_path, group, option):
     skip_without_its_package(option)
     overrides = [f"{group}={option}", "trainer=cpu"]
-    overrides += [] if option in ("images", "photographs") else ["data.val_size=40"]
+    overrides += [] if option in ("images", "photographs", "photographs_gpu") else ["data.val_size=40"]
     if option == "pairs":
         overrides = ["data=pairs", "data.size=16", f"data.root={parallel(tmp_path)}", "trainer=cpu"]
     if option == "kernels":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from deblur.metric_names import LOSS, NAMES
-from deblur.training.checkpoint import RunCheckpoint
 from deblur.training.logger import read_history
 from tests.conftest import TINY, only_run, results
 
@@ -42,11 +41,3 @@ def test_without_validation_no_epoch_is_the_best(door, tmp_path):
     found = results(only_run(tmp_path / "outputs"))
     assert found["best_epoch"] is None
     assert set(found["metrics"]) == TESTED
-
-
-def test_a_run_that_is_continued_from_an_older_checkpoint_says_what_that_knows():
-    checkpoint = RunCheckpoint("val/ssim")
-    checkpoint.load_state_dict({"best_score": 0.9, "best_epoch": 3})
-    assert checkpoint.best_metrics == {"val/ssim": 0.9}
-    checkpoint.load_state_dict({"best_score": None, "best_epoch": None})
-    assert checkpoint.best_metrics == {}

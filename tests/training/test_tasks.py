@@ -204,7 +204,7 @@ def test_restoring_a_picture_takes_the_psf_from_a_file(door, runs, tmp_path):
         (line,) = ended.err.strip().splitlines()
         assert words in line
     ended = restore(f"run={runs / 'known'}", "psf=large.npy")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "31x31" in ended.err
 
 
