@@ -44,7 +44,7 @@ class Muon(Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor],
-        lr: float = 0.01,
+        lr: float = 0.006,
         momentum: float = 0.95,
         adam_ratio: float = 0.3,
         betas: tuple[float, float] = (0.9, 0.99),
