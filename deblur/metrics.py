@@ -12,6 +12,8 @@ from deblur.metric_names import NAMES, PSF_CORRELATION
 
 HIGHEST_PSNR = 100.0  # dB, of an exact image: no infinity reaches a file
 
+_PIXELS = 2**17  # of the images whose structure is compared at once
+
 
 def image_metrics(images: Tensor, sharp: Tensor) -> dict[str, Tensor]:
     """`psnr` (dB, at most 100), `ssim` and `mse` of each image, (B,) each; both sides are clamped to [0, 1] first.
@@ -36,21 +38,27 @@ def ssim(images: Tensor, sharp: Tensor) -> Tensor:
 
     Source: Z. Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE TIP 2004:
     an 11x11 Gaussian window of sigma 1.5, here with mirrored borders and the mean over the whole image, as in
-    torchmetrics. The window is separable and the mirroring linear, so filtering is two matrix products: about twenty
+    torchmetrics. The window is separable and the mirroring linear, so filtering is two matrix products; the sum of the
+    variances needs one filtered image, not two; and few images at a time stay in a processor's cache: about forty
     times as fast as the convolution on digits.
 
     Args:
         images, sharp: (B, C, H, W) in [0, 1].
     """
-    rows, columns = (_gaussian_filter(size, images.device) for size in images.shape[-2:])
-    x, y = images, sharp
-    moments = torch.stack([x, y, x * x, y * y, x * y])
-    # One large product for each side, not a small one for each image: the images are transposed from here on.
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (moments @ columns.mT).mT.contiguous() @ rows.mT
+    count = max(1, _PIXELS // max(1, images[:1].numel()))
+    return torch.cat([_ssim(x, y) for x, y in zip(images.split(count), sharp.split(count), strict=True)])
+
+
+def _ssim(x: Tensor, y: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    rows, columns = (_gaussian_filter(size, x.device) for size in (height, width))
+    moments = torch.stack([x, y, x * x + y * y, x * y])
+    filtered = rows @ (moments.view(-1, width) @ columns.mT).view(-1, height, width)
+    mean_x, mean_y, mean_squares, mean_product = filtered.view(moments.shape)
+    product, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
     c1, c2 = 0.01**2, 0.03**2
-    variance_x, variance_y = (mean_xx - mean_x**2).clamp(min=0), (mean_yy - mean_y**2).clamp(min=0)
-    structure = (2 * (mean_xy - mean_x * mean_y) + c2) / (variance_x + variance_y + c2)
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * (mean_product - product) + c2) / ((mean_squares - squares).clamp(min=0) + c2)
+    luminance = (2 * product + c1) / (squares + c1)
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 

@@ -3,7 +3,7 @@
 The origin of deblur/evaluation/classifier.safetensors. It sees sharp digits of MNIST's training set only, moved by
 whole pixels and turned a little, never blurred: not those that `data=mnist` splits off for validation with
 `eval_seed=0`, nor the offline sample's validation and test digits (all of them from MNIST's training set). The test
-digits choose nothing: they are judged once, at the end. One thread, about four minutes; the same command on the same
+digits choose nothing: they are judged once, at the end. One thread, about three minutes; the same command on the same
 machine writes the same file.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from deblur.errors import check_integer
@@ -32,20 +33,38 @@ def aligned_psnr(images: Tensor, sharp: Tensor, max_shift: int = MAX_SHIFT) -> T
     """
     height, width = images.shape[-2:]
     check_integer("max_shift", max_shift, low=0, high=(min(height, width) - 1) // 2)
-    images, sharp = images.float().clamp(0, 1), sharp.float().clamp(0, 1)
-    shifts = range(-max_shift, max_shift + 1)
     count = max(1, _PIXELS // max(1, images[:1].numel()))
-    best = []
-    for image, truth in zip(images.split(count), sharp.split(count), strict=True):
-        errors = [
-            (image[:, :, rows, columns] - truth[:, :, true_rows, true_columns]).square_().mean(dim=(1, 2, 3))
-            for rows, true_rows in (_common(shift, height) for shift in shifts)
-            for columns, true_columns in (_common(shift, width) for shift in shifts)
-        ]
-        best.append(torch.stack(errors).amin(dim=0))
-    return psnr_of(torch.cat(best))
+    parts = zip(images.split(count), sharp.split(count), strict=True)
+    errors = [_least_error(a.float().clamp(0, 1), b.float().clamp(0, 1), max_shift) for a, b in parts]
+    return psnr_of(torch.cat(errors))
 
 
-def _common(shift: int, size: int) -> tuple[slice, slice]:
-    """Where a line of pixels that has moved by the shift, and the line as it was, show the same."""
-    return slice(max(shift, 0), size + min(shift, 0)), slice(max(-shift, 0), size - max(shift, 0))
+def _least_error(images: Tensor, sharp: Tensor, most: int) -> Tensor:
+    """The least mean squared error of each image over the shifts, (B,).
+
+    Each shift's is (sum of both images' squares - 2 * their correlation) / pixels. Rounding makes that too rough for
+    an error near 0, so it only chooses the shift; the error itself, and that of no shift, is of the differences.
+    """
+    batch, channels, height, width = images.shape
+    rows, columns = (_inside(size, most, images.device) for size in (height, width))
+    padded = F.pad(images, [most] * 4)
+    correlation = F.conv2d(
+        padded.view(1, -1, *padded.shape[-2:]), sharp.reshape(-1, 1, height, width), groups=batch * channels
+    )
+    correlation = correlation.view(batch, channels, *correlation.shape[-2:]).sum(dim=1)
+    squares = rows @ sharp.square().sum(dim=1) @ columns.mT
+    squares += rows.flip(0) @ images.square().sum(dim=1) @ columns.flip(0).mT
+    pixels = (rows.sum(dim=1)[:, None] * columns.sum(dim=1) * channels).flatten()
+    best = ((squares - 2 * correlation).flatten(1) / pixels).argmin(dim=1)
+    down, right = best // len(columns), best % len(columns)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, shifts down, shifts right, H, W), a view
+    difference = windows[torch.arange(batch, device=images.device), :, down, right] - sharp
+    difference *= rows[down][:, None, :, None] * columns[right][:, None, None, :]
+    moved = difference.square_().sum(dim=(1, 2, 3)) / pixels[best]
+    return torch.minimum(moved, (images - sharp).square_().mean(dim=(1, 2, 3)))
+
+
+def _inside(size: int, most: int, device: torch.device) -> Tensor:
+    """1 where a pixel of a line of this size still lies in it after each shift, from -most to most: (shifts, size)."""
+    moved = torch.arange(size, device=device) + torch.arange(-most, most + 1, device=device)[:, None]
+    return ((moved >= 0) & (moved < size)).float()

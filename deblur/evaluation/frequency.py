@@ -87,16 +87,23 @@ def _power(images: Tensor) -> Tensor:
 
 def _smooth_spectrum(images: Tensor) -> Tensor:
     """The orthonormal DFT of each image's smooth component: Moisan's theorem 1."""
-    height, width = images.shape[-2:]
     row, column = images[..., -1, :] - images[..., 0, :], images[..., -1] - images[..., 0]  # the jumps across borders
-    y = torch.fft.fftfreq(height, device=images.device)[:, None] * (2 * torch.pi)
-    x = torch.fft.rfftfreq(width, device=images.device) * (2 * torch.pi)
-    # The jump lies in the first row (column) and its negative in the last: the DFT of that is one of the jump alone.
-    jumps = torch.fft.rfft(row)[..., None, :] * (1 - torch.exp(1j * y))
-    jumps = jumps + torch.fft.fft(column)[..., None] * (1 - torch.exp(1j * x))
+    of_rows, of_columns = _smooth_weights(tuple(images.shape[-2:]), images.device)
+    return torch.fft.rfft(row)[..., None, :] * of_rows + torch.fft.fft(column)[..., None] * of_columns
+
+
+@lru_cache(maxsize=2)
+def _smooth_weights(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the jumps from bottom to top, and those from right to left, give of each frequency: (H, W // 2 + 1) each."""
+    height, width = size
+    y = torch.fft.fftfreq(height, dtype=torch.float64)[:, None] * (2 * torch.pi)
+    x = torch.fft.rfftfreq(width, dtype=torch.float64) * (2 * torch.pi)
     laplacian = 2 * y.cos() + 2 * x.cos() - 4
     laplacian[0, 0] = 1  # instead of 0: the jumps sum to zero
-    return jumps / (laplacian * (height * width) ** 0.5)
+    scale = 1 / (laplacian * (height * width) ** 0.5)
+    # The jump lies in the first row (column) and its negative in the last: the DFT of that is one of the jump alone.
+    with torch.inference_mode(False):
+        return tuple(((1 - torch.exp(1j * line)) * scale).to(torch.complex64).to(device) for line in (y, x))
 
 
 @lru_cache(maxsize=2)

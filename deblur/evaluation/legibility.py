@@ -20,20 +20,14 @@ class DigitClassifier(nn.Module):
     """A convolutional network that maps digits (B, 1, 28, 28) in [0, 1] to logits (B, 10).
 
     Three convolutions and two linear layers, as in LeNet-5 (Y. LeCun et al., "Gradient-Based Learning Applied to
-    Document Recognition", Proc. IEEE 1998), with batch normalisation and rectifiers: 85 thousand parameters.
+    Document Recognition", Proc. IEEE 1998), with strides, batch normalisation and rectifiers: 62 thousand parameters.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            *_block(1, 16, kernel_size=5, stride=2, padding=2),
-            *_block(16, 32, kernel_size=3, padding=1),
-            nn.MaxPool2d(2),
-            *_block(32, 64, kernel_size=3, padding=1),
-            nn.MaxPool2d(2),
-        )
+        self.features = nn.Sequential(*_block(1, 8, 5), *_block(8, 24, 3), *_block(24, 48, 3))
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 3 * 3, 104), nn.ReLU(), nn.Dropout(0.3), nn.Linear(104, 10)
+            nn.Flatten(), nn.Dropout(0.2), nn.Linear(48 * 4 * 4, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 10)
         )
 
     def forward(self, digits: Tensor) -> Tensor:
@@ -75,8 +69,9 @@ def legibility(images: Tensor, labels: Tensor) -> Tensor:
     return (digit_logits(images).argmax(dim=1) == labels.to(images.device)).float()
 
 
-def _block(channels: int, width: int, **convolution: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, width, bias=False, **convolution), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+def _block(channels: int, width: int, size: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(channels, width, size, stride=2, padding=size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
 
 
 @lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ from deblur.models.estimates import Restored, takes_psf
 
 Values = dict[str, Tensor]  # name of a metric -> (N,)
 
-_BLOCK = 1000  # images that are measured at once
+_BLOCK = 256  # images that are measured at once: few, so that no thread works long after the others
 
 BLURRED, SHARP = "blurred", "sharp"  # methods beside the networks and baselines
 

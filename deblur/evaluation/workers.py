@@ -28,8 +28,9 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers:
         yield from map(work, items)
         return
     threads = torch.get_num_threads()
-    begin = partial(torch.set_num_threads, max(1, threads // workers))
+    share = partial(torch.set_num_threads, max(1, threads // workers))
+    share()  # this thread makes the items while the others work
     try:
-        yield from ahead(work, items, most=workers, threads=workers, begin=begin)
+        yield from ahead(work, items, most=workers, threads=workers, begin=share)
     finally:
-        torch.set_num_threads(threads)  # what a thread sets, those that start later begin with
+        torch.set_num_threads(threads)
