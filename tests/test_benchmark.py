@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from deblur.benchmark import settings
 from deblur.benchmark.bench import Bench, Row, Side
 from deblur.benchmark.blur import check_blurred
 from deblur.benchmark.report import environment, page, rows_table
@@ -49,6 +51,23 @@ def test_a_peer_that_is_not_installed_is_named_once():
         with bench.peer("no_such_package"):
             import no_such_package  # noqa: F401
     assert bench.left_out == ["no_such_package, not installed"]
+
+
+def test_bfloat16_is_left_out_where_it_would_not_end(monkeypatch):
+    trained = []
+
+    def train(bench, values):
+        trained.append(values.get("trainer.precision"))
+        return SimpleNamespace(rates=[1.0], psnr=0.0)
+
+    monkeypatch.setattr(settings, "_trained", train)
+    for slowdown, count in ((0.5, 1), (settings.MOST_SLOWDOWN + 1, 0)):
+        monkeypatch.setattr(settings, "bfloat16_slowdown", lambda _, slowdown=slowdown: slowdown)
+        bench = Bench(CPU, seconds=0.0)
+        rows = list(settings.run(bench))
+        assert sum("bf16" in row.what for row in rows) == trained.count("bf16-mixed") == count
+        assert len(bench.left_out) == 1 - count
+        trained.clear()
 
 
 def test_images_that_are_not_blurred_by_their_psfs_are_not_timed():
