@@ -12,7 +12,7 @@ from deblur.metric_names import NAMES, PSF_CORRELATION
 
 HIGHEST_PSNR = 100.0  # dB, of an exact image: no infinity reaches a file
 
-_PIXELS = 2**17  # of the images whose structure is compared at once
+_PIXELS = 2**17  # of the images whose structure is compared at once on the CPU
 
 
 def image_metrics(images: Tensor, sharp: Tensor) -> dict[str, Tensor]:
@@ -45,21 +45,23 @@ def ssim(images: Tensor, sharp: Tensor) -> Tensor:
     Args:
         images, sharp: (B, C, H, W) in [0, 1].
     """
-    count = max(1, _PIXELS // max(1, images[:1].numel()))
+    count = max(1, _PIXELS // max(1, images[:1].numel())) if images.device.type == "cpu" else max(1, len(images))
     return torch.cat([_ssim(x, y) for x, y in zip(images.split(count), sharp.split(count), strict=True)])
 
 
 def _ssim(x: Tensor, y: Tensor) -> Tensor:
     height, width = x.shape[-2:]
-    rows, columns = (_gaussian_filter(size, x.device) for size in (height, width))
+    if x.is_cuda:  # where a training may round products to TF32, too rough for the differences below
+        x, y = x.double(), y.double()
+    rows, columns = (_gaussian_filter(size, x.device).to(x.dtype) for size in (height, width))
     moments = torch.stack([x, y, x * x + y * y, x * y])
-    filtered = rows @ (moments.view(-1, width) @ columns.mT).view(-1, height, width)
+    filtered = rows @ (moments.reshape(-1, width) @ columns.mT).view(-1, height, width)
     mean_x, mean_y, mean_squares, mean_product = filtered.view(moments.shape)
     product, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
     c1, c2 = 0.01**2, 0.03**2
     structure = (2 * (mean_product - product) + c2) / ((mean_squares - squares).clamp(min=0) + c2)
     luminance = (2 * product + c1) / (squares + c1)
-    return (luminance * structure).mean(dim=(1, 2, 3))
+    return (luminance * structure).mean(dim=(1, 2, 3)).float()
 
 
 def psf_correlation(found: Tensor, true: Tensor) -> Tensor:

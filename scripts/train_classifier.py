@@ -24,6 +24,7 @@ from torch.nn import functional
 from deblur.blur import Line
 from deblur.data.digits import MNIST
 from deblur.data.pairs import to_float
+from deblur.errors import UsageError
 from deblur.evaluation.legibility import DigitClassifier
 from deblur.seeding import generator
 
@@ -40,9 +41,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.epochs < 1:
+        parser.error(f"--epochs {options.epochs}: must be a whole number >= 1")
+    if not options.output.resolve().parent.is_dir():
+        parser.error(f"--output {options.output}: its folder must exist")
 
     data = MNIST(Line(length=1), root=options.root, source="files")
-    unseen = {split: (getattr(data.images, split), data.labels(split)) for split in ("val", "test")}
+    try:
+        unseen = {split: (getattr(data.images, split), data.labels(split)) for split in ("val", "test")}
+    except UsageError as error:
+        parser.error(str(error))
     digits, labels = without_offline_digits(data.images.train, data.labels("train"))
     print(f"{len(digits)} training digits, {sum(p.numel() for p in DigitClassifier().parameters())} parameters")
     started = time.perf_counter()

@@ -13,6 +13,7 @@ import torch
 from deblur.benchmark import settings
 from deblur.benchmark.bench import Bench, Row, Side
 from deblur.benchmark.blur import check_blurred
+from deblur.benchmark.fit import shares_of_fit
 from deblur.benchmark.report import environment, page, rows_table
 from deblur.benchmark.scaling import Growth
 from deblur.blur import Shake
@@ -23,13 +24,20 @@ CPU = torch.device("cpu")
 def test_ratio_is_of_speeds_and_for_times_the_other_way_round():
     speed = Row("blur", "theirs", [100.0, 300.0, 200.0], [50.0, 50.0, 100.0], target=3.5).as_dict()
     assert (speed["ours"], speed["theirs"], speed["ratio"]) == (200.0, 50.0, 4.0)
-    assert speed["middle_half"] == [2.0, 6.0]
+    assert speed["middle_half"] == [2.0, 4.0]
     time = Row("start", "theirs", [2.0, 2.0], [6.0, 6.0], unit="s").as_dict()
     assert time["ratio"] == 3.0
     one = Row("training", "theirs", [4.0], [2.0], target=1.0, unit="s").as_dict()
     assert (one["ratio"], one["middle_half"]) == (0.5, [0.5, 0.5])
     cells = rows_table([speed, time, one])
     assert [line[-1] for line in cells] == ["target", "3.5, met", "", "1, missed"]
+
+
+def test_the_shares_of_a_fit_are_those_of_its_whole_time():
+    step = {"blur": 0.2, "forward": 0.3, "backward": 0.4, "optimiser": 0.1}
+    found = shares_of_fit(step, ratio=0.64)  # of a step of 1, the bare loop takes 0.8, and fit 1.25
+    assert found == pytest.approx({name: share / 1.25 for name, share in step.items()} | {"logging and all else": 0.2})
+    assert shares_of_fit(step, ratio=1.0) == pytest.approx(step | {"logging and all else": 0.0})
 
 
 def test_exponent_is_that_of_the_power_law():
@@ -84,10 +92,10 @@ def test_images_that_are_not_blurred_by_their_psfs_are_not_timed():
 def test_the_page_holds_all_tables_and_what_was_left_out():
     row = Row("blur", "theirs", [2.0], [1.0]).as_dict()
     growth = Growth("blur", "side", [1.0, 2.0], [1.0, 4.0]).as_dict()
-    results = environment(CPU) | {"seconds": 0.1, "rounds": 1, "rows": [row], "growth": [growth]}
+    results = environment(CPU) | {"seconds": 0.1, "rows": [row], "growth": [growth]}
     text = page(results | {"left_out": ["kornia, not installed"]})
     for words in (
-        "| blur | theirs | 2 | 1 | images/s | 2.00 |",
+        "| blur | theirs | 2 | 1 | images/s | 2.00 | 2.00 to 2.00 | 1 |",
         "| 2.00 |\n",
         "Left out: kornia, not installed.",
         "torch ",

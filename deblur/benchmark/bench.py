@@ -1,4 +1,4 @@
-"""How speeds are compared: every side in one process, in turn (A B C A B C ...), and the median of each counts."""
+"""How speeds are compared: every side in turn (A B C A B C ...) where it can be, and the median of each counts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Row:
         times = self.unit == "s"
         ratios = [b / a if times else a / b for a, b in zip(self.ours_all, self.theirs_all, strict=True)]
         ours, theirs = median(self.ours_all), median(self.theirs_all)
-        half = quantiles(ratios, n=4)[::2] if len(ratios) > 1 else ratios * 2
+        half = quantiles(ratios, n=4, method="inclusive")[::2] if len(ratios) > 1 else ratios * 2
         return vars(self) | {
             "ours": ours,
             "theirs": theirs,

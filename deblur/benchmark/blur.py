@@ -12,6 +12,7 @@ from scipy.signal import convolve2d
 from torch import Tensor
 
 from deblur.benchmark.bench import Bench, Row, Side, version
+from deblur.benchmark.report import PEERS
 from deblur.blur import Shake, convolve
 from deblur.data.pairs import TrainingPairs
 from deblur.seeding import generator
@@ -47,16 +48,16 @@ def _compare(
     with bench.peer("albumentations"):
         sides.append(_albumentations(images, length))
     rates = bench.measure(what, sides)
-    best = rates.pop(OURS)
+    alone, in_training = rates.pop(OURS), rates.pop(TRAINING, None)
+    ahead = f"{what}, drawn by {BLOCK * batch:,} as in training"
+    if in_training is not None:
+        yield Row(ahead, f"drawn by {batch}", in_training, alone)
     for name, theirs in rates.items():
         target = next((value for key, value in targets.items() if name.startswith(key)), None)
-        ours = best
-        if name == TRAINING:
-            yield Row(f"{what}, drawn by {BLOCK * batch:,} as in training", f"drawn by {batch}", theirs, best)
-            continue
-        if name.startswith(("deepinv", "kornia", "albumentations")) and TRAINING in rates:
-            ours = rates[TRAINING]  # what a user of the framework gets
-        yield Row(what, name, ours, theirs, target)
+        if in_training is not None and name.startswith(PEERS):  # what a user of the framework gets
+            yield Row(ahead, name, in_training, theirs, target)
+            target = None
+        yield Row(what, name, alone, theirs, target)
 
 
 def _ours(bench: Bench, sharp: Tensor, images: Tensor, length: int) -> Iterator[Side]:

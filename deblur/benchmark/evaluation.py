@@ -46,7 +46,7 @@ def run(bench: Bench) -> Iterator[Row]:
     rates = replace(bench, rounds=3).measure("evaluation of 10,000 digits", sides)
     yield Row(
         "evaluation of 10,000 digits with model=unet, all metrics",
-        "a bare loop over the network alone",
+        "a bare loop over the network alone, all threads at one batch",
         rates["evaluation"],
         rates["forward"],
         TARGET,

@@ -16,7 +16,7 @@ from deblur.tables import as_markdown
 from deblur.training.report import versions
 
 PEERS = ("deepinv", "kornia", "albumentations")
-WORDS = ("what", "against", "unit", "middle half", "target", "over", "at")
+WORDS = ("what", "against", "unit", "middle half", "of", "target", "over", "at")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -42,14 +42,14 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """The comparisons as a table."""
-    cells = [["what", "against", "ours", "theirs", "unit", "ratio", "middle half", "target"]]
+    cells = [["what", "against", "ours", "theirs", "unit", "ratio", "middle half", "of", "target"]]
     for row in rows:
         digits = ".2f" if row["unit"] == "s" else ",.0f"
         half = " to ".join(f"{ratio:.2f}" for ratio in row["middle_half"])
         verdict = "met" if row["ratio"] >= (row["target"] or 0) else "missed"
         target = "" if row["target"] is None else f"{row['target']:g}, {verdict}"
         numbers = [f"{row['ours']:{digits}}", f"{row['theirs']:{digits}}", row["unit"], f"{row['ratio']:.2f}"]
-        cells.append([row["what"], row["theirs_name"], *numbers, half, target])
+        cells.append([row["what"], row["theirs_name"], *numbers, half, str(len(row["ours_all"])), target])
     return cells
 
 
@@ -73,8 +73,9 @@ def page(results: Mapping[str, Any]) -> str:
     parts += [f"Left out: {reason}.\n" for reason in results["left_out"]]
     threads = f"{results['threads']} threads, GOMP_SPINCOUNT={results['spin_count']}"
     parts.append(
-        f"Medians of {results['rounds']} measurements of {results['seconds']:g} s of each side, taken in turn; middle "
-        f"half: of their ratios.\nDevice: {results['device']}. CPU: {results['cpu']}, {threads}, load "
-        f"{results['load']} before.\nVersions: " + ", ".join(map(" ".join, results["versions"].items())) + ".\n"
+        f"Medians of so many measurements of each side as the column `of` says ({results['seconds']:g} s each, where "
+        f"one pass of what is measured takes no longer); middle half: of their ratios.\n"
+        f"Device: {results['device']}. CPU: {results['cpu']}, {threads}, load {results['load']} before.\n"
+        "Versions: " + ", ".join(map(" ".join, results["versions"].items())) + ".\n"
     )
     return "\n".join(parts)

@@ -42,14 +42,19 @@ def aligned_psnr(images: Tensor, sharp: Tensor, max_shift: int = MAX_SHIFT) -> T
 def _least_error(images: Tensor, sharp: Tensor, most: int) -> Tensor:
     """The least mean squared error of each image over the shifts, (B,).
 
-    Each shift's is (sum of both images' squares - 2 * their correlation) / pixels. Rounding makes that too rough for
-    an error near 0, so it only chooses the shift; the error itself, and that of no shift, is of the differences.
+    Each shift's is (sum of both images' squares - 2 * their correlation) / pixels, around the sharp image's mean, for
+    accuracy. Rounding still makes that too rough for an error near 0, so it only chooses the shift; the error itself,
+    and that of no shift, is of the differences.
     """
     batch, channels, height, width = images.shape
+    if batch == 0:
+        return images.new_zeros(0)
+    mean = sharp.mean(dim=(1, 2, 3), keepdim=True)
+    images, sharp = images - mean, sharp - mean
     rows, columns = (_inside(size, most, images.device) for size in (height, width))
     padded = F.pad(images, [most] * 4)
     correlation = F.conv2d(
-        padded.view(1, -1, *padded.shape[-2:]), sharp.reshape(-1, 1, height, width), groups=batch * channels
+        padded.reshape(1, -1, *padded.shape[-2:]), sharp.reshape(-1, 1, height, width), groups=batch * channels
     )
     correlation = correlation.view(batch, channels, *correlation.shape[-2:]).sum(dim=1)
     squares = rows @ sharp.square().sum(dim=1) @ columns.mT

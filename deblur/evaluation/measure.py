@@ -86,7 +86,8 @@ def measure_methods(
         return found
 
     workers = torch.get_num_threads() if device.type == "cpu" else 1
-    size = max(batch_size, min(_BLOCK, -(-len(pairs) // workers)))
+    most = min(_BLOCK, -(-len(pairs) // workers))
+    size = -(-most // batch_size) * batch_size  # so that the networks' batches are the same for any number of threads
     parts = list(side_by_side(measured, blocks(pairs, size), min(workers, -(-len(pairs) // size))))
     return {
         name: {key: torch.cat([part[name][key] for part in parts]) for key in values}

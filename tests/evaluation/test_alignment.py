@@ -79,3 +79,28 @@ def test_images_are_clamped_before_they_are_judged():
 def test_shifts_that_leave_no_common_area_are_refused(max_shift):
     with pytest.raises(ArgumentError, match=r"max_shift=.*from 0 to 9"):
         aligned_psnr(scene((1, 1, 20, 25)), scene((1, 1, 20, 25)), max_shift)
+
+
+def test_a_bright_image_is_aligned_as_exactly_as_a_dark_one():
+    smooth = torch.nn.functional.avg_pool2d(scene((4, 1, 270, 270)), 15, stride=1)  # shifts differ little
+    sharp = 0.3 * smooth
+    moved = sharp.roll((1, 2), (2, 3)) + 0.0005 * scene(sharp.shape, 1)
+    torch.testing.assert_close(aligned_psnr(moved + 0.8, sharp + 0.8), aligned_psnr(moved, sharp), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("judge", [aligned_psnr, lambda images, sharp: image_metrics(images, sharp)["ssim"]])
+def test_how_images_lie_in_memory_does_not_matter(judge):
+    sharp = scene((5, 3, 20, 16))
+    images = (sharp.roll(1, 3) + 0.1 * scene(sharp.shape, 1)).clamp(0, 1)
+    expected = judge(images, sharp)
+    last = torch.channels_last
+    for other, truth in (
+        (images.contiguous(memory_format=last), sharp),
+        (images.contiguous(memory_format=last), sharp.contiguous(memory_format=last)),
+        (images.mT.contiguous().mT, sharp),
+        (torch.stack([images, sharp], dim=-1)[..., 0], sharp),
+    ):
+        torch.testing.assert_close(judge(other, truth), expected, atol=1e-4, rtol=0)
+    assert judge(images[:0], sharp[:0]).shape == (0,)
+    grey = sharp[:, :1].expand(-1, 3, -1, -1)
+    torch.testing.assert_close(judge(images, grey), judge(images, grey.contiguous()), atol=1e-4, rtol=0)
