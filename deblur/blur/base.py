@@ -128,13 +128,20 @@ class Blur(ABC):
         return convolve(images, motion.psf, self.padding)
 
     def apply(self, sharp: Tensor, motion: Motion, generator: torch.Generator | None = None) -> Tensor:
-        """The blurred images, (B, C, H, W), not clamped unless the camera does it.
+        """The blurred images, (B, C, H, W), not clamped unless the camera does it; computed in float32.
 
         Args:
-            sharp: (B, C, H, W) in [0, 1], on the motion's device.
+            sharp: (B, C, H, W) in [0, 1], on the motion's device; the blurred images have its type.
             motion: what `draw` returned for B images.
             generator: source of the sensor noise; needed only where the motion has any.
+
+        Raises:
+            ArgumentError: the images are no floats.
         """
+        if sharp.dtype != torch.float32:
+            if not sharp.is_floating_point():
+                raise ArgumentError("sharp", sharp.dtype, "images of a floating type, in [0, 1]")
+            return self.apply(sharp.float(), motion, generator).to(sharp.dtype)
         if self.camera is None:
             return self._add_noise(self.move(sharp, motion), motion, generator)
         light = self.move(self.camera.light(sharp, motion.camera), motion)

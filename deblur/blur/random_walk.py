@@ -88,7 +88,8 @@ class RandomWalk(Blur):
     @torch.no_grad()
     def draw(self, batch_size: int, image_size: tuple[int, int], generator: torch.Generator) -> Walk:
         if 2 * math.ceil(self.step) + 1 > min(image_size):
-            raise ArgumentError("step", self.step, f"at most {(min(image_size) - 1) // 2} for such images, pixels")
+            most, size = (min(image_size) - 1) // 2, "x".join(map(str, image_size))
+            raise ArgumentError("step", self.step, f"at most {most} pixels for images of {size}")
         shape = (batch_size, self.steps, 2)
         moves = (torch.rand(shape, generator=generator, device=generator.device) * 2 - 1) * self.step
         noise, camera = self._draw_noise(batch_size, generator), self._draw_camera(batch_size, generator)

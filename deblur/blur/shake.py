@@ -53,7 +53,7 @@ class Shake(PathBlur):
         **common: Any,
     ) -> None:
         super().__init__(length, **common)
-        self.anxiety = check_number("anxiety", anxiety, low=0.0)
+        self.anxiety = check_number("anxiety", anxiety, low=0.0, high=1000.0)
         self._points = None if points is None else check_integer("points", points, low=2, high=100_000)
 
     @property

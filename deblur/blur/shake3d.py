@@ -41,7 +41,8 @@ class Shake3D(Shake):
         rotation: difference between the exposure's largest and smallest angle in degrees, or `[min, max]`.
         anxiety, points: see `Shake`; where a frame would move by much more than a pixel at the image's corner, there
             are more frames than points.
-        **common: see `PathBlur`. `registration` concerns both: their means over the exposure are 0, or they start at 0.
+        **common: see `PathBlur`. `registration` concerns both: their means over the exposure are 0, or they start at 0
+            (within a few tenths of a pixel, where there are more frames than points).
 
     Example:
         >>> blur = Shake3D(length=9, rotation=3)

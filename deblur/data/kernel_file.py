@@ -64,7 +64,10 @@ class KernelFile(Kernels):
         try:
             return super().draw(batch_size, image_size, generator)
         except ArgumentError as error:
-            raise ArgumentError("path", self.path, f"PSFs no larger than the images: {error.value}") from None
+            size = "x".join(map(str, image_size))
+            raise ArgumentError(
+                "path", self.path, f"PSFs no larger than the images of {size}: centred they are {error.value}"
+            ) from None
 
 
 def _read(path: Path) -> list[np.ndarray]:

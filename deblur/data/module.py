@@ -170,18 +170,22 @@ class DeblurDataModule(LightningDataModule):
             loader.load_state_dict(self._resume_at)
         return loader
 
-    def training_batch(self, number: int, rank: int = 0, world_size: int = 1) -> Pairs:
+    def training_batch(
+        self, number: int, rank: int = 0, world_size: int = 1, device: torch.device | str = "cpu"
+    ) -> Pairs:
         """The pairs of a training batch, as they were trained on: to look at one that a message names.
 
         Args:
             number: of the batch since the start of the training.
             rank, world_size: which process of how many it was of.
+            device: that trained; another kind of device draws another blur.
         """
         loader, pairs = self._of_training(rank, world_size)
         epoch, position = divmod(number, len(loader))
         loader.set_epoch(epoch)
         loader.load_state_dict({"epoch": epoch, "position": position, "batches": len(loader)})
-        return pairs(*next(iter(loader)))
+        images, number = next(iter(loader))
+        return pairs(images.to(device), number)
 
     def val_dataloader(self) -> EvaluationLoader:
         return self._evaluation_loader("val")

@@ -21,7 +21,7 @@ from deblur.blur import Blur
 from deblur.data.ahead import ahead, spare_threads
 from deblur.data.loaders import TrainingLoader
 from deblur.data.module import DeblurDataModule, Images
-from deblur.errors import ArgumentError, UsageError, check_integer, check_number, shown
+from deblur.errors import ArgumentError, UsageError, check_integer, check_number, check_path, shown
 from deblur.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -237,7 +237,8 @@ class Photographs(DeblurDataModule):
 
     The blur is applied to a larger crop, and only what it could not reach from outside is kept: nothing is made up
     beyond a border. A folder with subfolders `train`, `val` and `test` is split so; one with `train` and `val` alone is
-    tested on `val`, as is usual with DIV2K. What is missing is a tenth of the others, chosen by `eval_seed`.
+    tested on `val`, as is usual with DIV2K. What is missing is a tenth of the others, chosen by `eval_seed`. It also
+    chooses the fixed crops, but with room for what the blur reaches: for a longer one their places move a little.
 
     Args:
         blur: draws and applies the motions.
@@ -269,8 +270,8 @@ class Photographs(DeblurDataModule):
         **common: int,
     ) -> None:
         super().__init__(blur, **common)
-        if root is not None and (not isinstance(root, str) or not root):
-            raise ArgumentError("root", root, "a folder, or null for the photographs that come with the packages")
+        if root is not None:
+            check_path("root", root, "a folder, or null for the photographs that come with the packages")
         self.root = root
         self.size = check_integer("size", size, low=8)
         if isinstance(channels, bool) or channels not in (1, 3):
@@ -302,6 +303,11 @@ class Photographs(DeblurDataModule):
         small = sum(len(files[split]) - len(large[split]) for split in SPLITS)
         where = "scikit-image and scikit-learn" if self.root is None else self.root
         for split in SPLITS:
+            if not files[split]:
+                raise UsageError(
+                    f"data.root={where}: has no photograph for {split}; train, val and test need one each, and what a "
+                    "folder lacks is taken from its others"
+                )
             if not large[split]:
                 raise UsageError(
                     f"data.root={where}: no photograph for {split} is as large as a crop of {self.size} pixels and the "

@@ -37,8 +37,9 @@ class PairPhotos(Photos):
 class RecordedPairs(EvaluationPairs):
     """Evaluation pairs that are there already: uint8 images (N, 2C, H, W), the sharp one above the blurred one."""
 
-    def _make_block(self, number: int) -> Pairs:
-        return as_pairs(self.images[self._place(number)], number)
+    def __getitem__(self, span: slice) -> Pairs:
+        start, stop, _ = span.indices(len(self))
+        return as_pairs(self.images[start:stop], 0)
 
 
 def as_pairs(images: Tensor, number: int) -> Pairs:

@@ -181,6 +181,11 @@ def try_network(contender: Contender, data: DeblurDataModule, device: torch.devi
     shape = data.image_shape
     if contender.network.takes_psf and not data.knows_psf:
         raise UsageError(f"run={contender.run.path}: it is given the true PSFs, and nobody knows those of real pairs")
+    if contender.network.takes_psf and not data.blur.one_psf:
+        raise UsageError(
+            f"run={contender.run.path}: it is given one PSF for an image, and {type(data.blur).__name__} blurs each "
+            "place of an image differently"
+        )
     psf = torch.ones(1, 1, 1, 1, device=device) if contender.network.takes_psf else None
     try:
         with torch.inference_mode():

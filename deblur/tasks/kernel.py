@@ -15,7 +15,7 @@ class Kernel(Task):
 
     Args:
         channels: channels of the images.
-        psf_size: side of the window that the PSF is found in, pixels.
+        psf_size: side of the window that the PSF is found in, pixels; None for a model that finds PSFs itself.
         width, filters: see `PSFHead`.
 
     Raises:
@@ -23,14 +23,17 @@ class Kernel(Task):
     """
 
     def __init__(self, channels: int = 1, psf_size: int | None = None, width: int = 24, filters: int = 4) -> None:
-        if psf_size is None:
-            raise ArgumentError("psf_size", None, "a whole number >= 1 where no blur's PSFs give it")
         for name, value in (("channels", channels), ("psf_size", psf_size), ("width", width), ("filters", filters)):
-            check_integer(name, value, low=1)
+            if (name, value) != ("psf_size", None):
+                check_integer(name, value, low=1)
         self.head = {"channels": channels, "psf_size": psf_size, "width": width, "filters": filters}
 
     def around(self, model: nn.Module) -> nn.Module:
-        return model if hasattr(model, "estimates") else KernelNetwork(model, PSFHead(**self.head))
+        if hasattr(model, "estimates"):
+            return model
+        if self.head["psf_size"] is None:
+            raise ArgumentError("psf_size", None, "a whole number >= 1 where no blur's PSFs give it")
+        return KernelNetwork(model, PSFHead(**self.head))
 
 
 class KernelNetwork(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from deblur.blur import Blur, Motion
-from deblur.build import only_trusting
+from deblur.blur.psf import crop_psf
+from deblur.build import find_class, only_trusting
 from deblur.data.module import DeblurDataModule
 from deblur.errors import UsageError, check_integer, check_path, shown
+from deblur.metric_names import PSF_CORRELATION
 from deblur.models.estimates import estimates_psf, restore, takes_psf
 from deblur.tasks.nonblind import EstimatingNetwork
 from deblur.training.module import DeblurModule
@@ -21,6 +24,9 @@ from deblur.training.settings import section
 from deblur.training.weights import read_weights
 
 BLIND = {"_target_": "deblur.tasks.Blind"}
+_DRAWN, _ENOUGH = 64, 0.99  # PSFs that are tried, and how much of them a network's should hold
+
+log = logging.getLogger(__name__)
 
 
 class Estimator(NamedTuple):
@@ -31,12 +37,13 @@ class Estimator(NamedTuple):
 
 
 def complete_task(
-    task: Mapping[str, Any] | None, blur: Blur, data: DeblurDataModule, allow: Sequence[str]
+    task: Mapping[str, Any] | None, model: Mapping[str, Any], blur: Blur, data: DeblurDataModule, allow: Sequence[str]
 ) -> dict[str, Any] | None:
     """The task's settings with what they leave open: the side of the blur's PSFs, what the estimator is made from.
 
     Args:
         task: as typed.
+        model: the config of the run's model; one that finds PSFs itself has settings of its own for them.
         blur, data: of the run.
         allow: packages, beside deblur and torch, whose classes the estimator's run may name.
 
@@ -46,6 +53,13 @@ def complete_task(
     if task is None:
         return None
     task = dict(task)
+    if "psf_size" in task and hasattr(find_class(model, "model"), "estimates"):
+        if task["psf_size"] is not None:
+            raise UsageError(
+                f"task.psf_size={shown(task['psf_size'])}: must be null with this model, which finds PSFs itself: "
+                "model.psf_size says how large"
+            )
+        return task
     if "psf_size" in task and task["psf_size"] is None:
         task["psf_size"] = min(psf_size(blur, data), *data.image_shape[1:])
     with section("task"):
@@ -78,7 +92,48 @@ def true_psf(motion: Motion, data: DeblurDataModule, key: str) -> Tensor:
     """
     if not data.knows_psf:
         raise UsageError(f"{key}: needs the true PSFs, and nobody knows those of real pairs")
+    if not data.blur.one_psf:
+        raise UsageError(
+            f"{key}: needs one PSF for an image, and {type(data.blur).__name__} blurs each place of it differently"
+        )
     return motion.psf
+
+
+def check_psfs(module: DeblurModule, data: DeblurDataModule, monitor: str) -> None:
+    """Refuses a training that needs PSFs which nobody has; warns where the network's are smaller than the blur's.
+
+    Args:
+        module: takes the data's images.
+        data: of the run.
+        monitor: the metric that chooses the best weights.
+
+    Raises:
+        UsageError: the true PSFs are needed and not known, or those of a network that finds none.
+    """
+    shape = data.image_shape
+    motion = data.blur.draw(_DRAWN, shape[1:], torch.Generator().manual_seed(0))
+    if module.takes_psf or module.hparams.psf_weight:
+        true_psf(motion, data, "task=nonblind" if module.takes_psf else "module.psf_weight")
+    found = None
+    if estimates_psf(module.network):
+        with torch.no_grad():
+            found = restore(module.network.eval(), torch.zeros(1, *shape)).psf
+        module.train()
+    if found is None:
+        for key, wanted in (("module.psf_weight", module.hparams.psf_weight), ("checkpoint.monitor", monitor)):
+            if wanted == f"val/{PSF_CORRELATION}" or (key == "module.psf_weight" and wanted):
+                raise UsageError(f"{key}={wanted}: this network estimates no PSFs; task=kernel does")
+    elif data.knows_psf and data.blur.one_psf:
+        side = found.shape[-1]
+        kept = crop_psf(motion.psf, side).sum(dim=(1, 2, 3)).mean().item()
+        if kept < _ENOUGH:
+            log.warning(
+                "the network looks for PSFs of %dx%d pixels, which hold %.0f %% of this blur's light: raise "
+                "model.psf_size or task.psf_size, or blur less",
+                side,
+                side,
+                100 * kept,
+            )
 
 
 def open_estimator(key: str, path: Any, image_shape: Sequence[int], allow: Sequence[str]) -> Estimator:

@@ -26,8 +26,7 @@ from deblur.data.module import DeblurDataModule, downloading_only_to
 from deblur.errors import UsageError, check_path, shown
 from deblur.figures import draw_blur
 from deblur.folders import writing_to
-from deblur.metric_names import PSF_CORRELATION, metric_mode
-from deblur.models.estimates import estimates_psf
+from deblur.metric_names import metric_mode
 from deblur.seeding import seed_of
 from deblur.summary import swept_settings
 from deblur.training.averaging import MovingAverage
@@ -56,7 +55,7 @@ from deblur.training.run import (
     trained_checkpoint,
 )
 from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
-from deblur.training.task import complete_task, load_estimator, true_psf
+from deblur.training.task import check_psfs, complete_task, load_estimator
 from deblur.training.trainer import check_trainer, make_trainer
 from deblur.training.trial import Pruned, TrialWatch
 from deblur.training.weights import read_weights
@@ -234,7 +233,7 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
         checkpoint = RunCheckpoint(**settings["checkpoint"])
     blur = build(settings["blur"], "blur")
     data = build(settings["data"], "data", blur=blur, seed=settings["seed"])
-    settings["task"] = complete_task(settings.get("task"), blur, data, settings["allow"])
+    settings["task"] = complete_task(settings.get("task"), settings["model"], blur, data, settings["allow"])
     torch.manual_seed(seed_of("weights", settings["seed"]))
     parts = {name: settings[name] for name in ("model", "task", "loss", "optimizer", "scheduler")}
     with section("module"):
@@ -243,11 +242,8 @@ def make_plan(settings: Mapping[str, Any]) -> Plan:
         source, shape = data.images.source, data.image_shape
     with section("blur"):
         motion = blur.draw(1, shape[1:], torch.Generator().manual_seed(0))
-    if module.takes_psf or module.hparams.psf_weight:
-        true_psf(motion, data, "task=nonblind" if module.takes_psf else "module.psf_weight")
-    if checkpoint.monitor == f"val/{PSF_CORRELATION}" and not estimates_psf(module.network):
-        raise UsageError(f"checkpoint.monitor={checkpoint.monitor}: this network estimates no PSFs; task=kernel does")
     _check_shape(module, shape, motion)
+    check_psfs(module, data, checkpoint.monitor)
     _refuse_no_batches(settings["trainer"], data)
     if "source" in constructor_parameters(type(data)):
         settings["data"] = {**settings["data"], "source": source}

@@ -7,6 +7,7 @@ import torch
 
 from deblur.blur import GaussianProcess, Kernels, Line, Motion, NoBlur, RandomWalk, Shake
 from deblur.blur.random_walk import Walk
+from deblur.errors import ArgumentError
 
 BLURS = {
     "Shake": Shake,
@@ -88,6 +89,20 @@ def test_motions_are_indexed_and_joined_image_by_image(name):
         assert again.trajectory is None
     else:
         assert torch.equal(again.trajectory, motion.trajectory)
+
+
+@pytest.mark.parametrize("size", [28, 96])  # of the two, the larger one goes through the Fourier domain
+def test_images_of_other_float_types_are_blurred_and_integers_refused(size):
+    blur = BLURS["Shake"](length=25, noise=0.1)
+    sharp = torch.rand(2, 1, size, size, generator=generator(1))
+    motion = blur.draw(2, (size, size), generator(2))
+    expected = blur.apply(sharp, motion, generator(3))
+    for kind, tolerance in ((torch.float64, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)):
+        found = blur.apply(sharp.to(kind), motion, generator(3))
+        assert found.dtype == kind
+        torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=tolerance)
+    with pytest.raises(ArgumentError, match="floating type"):
+        blur.apply((255 * sharp).to(torch.uint8), motion, generator(3))
 
 
 def test_no_blur_leaves_an_image_as_it_is_and_its_psf_is_one_pixel():

@@ -95,9 +95,12 @@ def test_points_are_as_many_as_asked(count):
     assert Shake(5, points=count).draw(3, (28, 28), generator()).trajectory.shape == (3, count, 2)
 
 
-def test_points_must_be_whole():
+def test_points_must_be_whole_and_anxiety_is_bounded():
     with pytest.raises(ArgumentError):
         Shake(5, points=2.5)
+    with pytest.raises(ArgumentError, match="anxiety"):
+        Shake(5, anxiety=1e39)  # would give PSFs of no number
+    assert Shake(5, anxiety=1000).draw(8, (28, 28), torch.Generator()).psf.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,11 @@ def test_crops_are_of_the_photographs_flipped_and_turned(folder):
         assert any((window == crop).flatten(1).all(1).any() for window in windows)
 
 
+def made_folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def test_subfolders_are_the_splits_and_splits_share_no_photograph(folder, tmp_path):
     mixed = Photographs(Line(length=3), root=str(folder), size=16)
     files = mixed._split(sorted(folder.rglob("*.png")))
@@ -154,6 +159,11 @@ def test_photographs_that_are_too_small_are_left_out_or_refused(folder):
     assert len(data.images.train.photos) + len(data.images.val) // 4 + len(data.images.test) // 4 == 12
     with pytest.raises(UsageError, match=r"no photograph for .* is as large as a crop of 100 pixels"):
         _ = Photographs(Line(length=3), root=str(folder), size=100).images
+    for number in range(2):
+        Image.fromarray(picture(seed=number)).save(made_folder(folder / "few" / "train") / f"{number}.png")
+    Image.fromarray(picture()).save(made_folder(folder / "few" / "other") / "3.png")
+    with pytest.raises(UsageError, match="has no photograph for train"):
+        _ = Photographs(Line(length=3), root=str(folder / "few"), size=16).images
 
 
 def test_what_is_kept_in_memory_has_a_limit(folder):
@@ -193,7 +203,16 @@ def test_the_margin_of_a_blur_that_turns_keeps_what_lies_outside_away():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("size", 4), ("channels", 2), ("crops", 0), ("eval_crops", 0.5), ("cache_mb", -1), ("root", ""), ("root", 3)],
+    [
+        ("size", 4),
+        ("channels", 2),
+        ("crops", 0),
+        ("eval_crops", 0.5),
+        ("cache_mb", -1),
+        ("root", ""),
+        ("root", 3),
+        ("root", "~no_such_user/x"),
+    ],
 )
 def test_a_refused_setting_is_named(key, value):
     with pytest.raises(ArgumentError, match=rf"^{key}="):

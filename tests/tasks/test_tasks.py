@@ -121,7 +121,7 @@ def test_the_estimator_is_frozen_and_never_in_training_mode():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Kernel(1), "psf_size=null"),
+        (lambda: Kernel(1).around(nn.Identity()), "psf_size=null"),
         (lambda: Kernel(0, psf_size=9), "channels=0"),
         (lambda: Kernel(1, psf_size=9, width=0), "width=0"),
         (lambda: NonBlind(1, filters=0), "filters=0"),

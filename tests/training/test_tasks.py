@@ -208,6 +208,8 @@ def test_restoring_a_picture_takes_the_psf_from_a_file(door, runs, tmp_path):
     assert "31x31" in ended.err
 
 
+SMALL = ("model=deconvolver", "model.psf_size=8", "model.stages=1", "model.psf_width=4", "model.psf_hidden=8")
+
 # (command line, what the line must say); {runs} is the folder of runs
 WRONG = [
     (["task=kernell"], ["task=kernell", "did you mean kernel", "blind, kernel, nonblind"]),
@@ -230,13 +232,31 @@ WRONG = [
     (["task=nonblind", "task.psf=estimated", "task.estimator={runs}/stageless"], ["stageless", "task=kernel"]),
     (["task=nonblind", "model._target_=torch.nn.Identity"], ["Identity", "channels"]),
     (["task._target_=deblur.models.CNN"], ["task._target_=deblur.models.CNN", "deblur.tasks.Task"]),
+    (["task=kernel", "blur=shake3d"], ["task:", "Shake3D", "differently"]),
+    (["task=nonblind", "blur=shake3d"], ["task=nonblind:", "Shake3D", "differently"]),
+    ([*SMALL, "blur=shake3d", "module.psf_weight=1"], ["module.psf_weight:", "Shake3D", "differently"]),
+    ([*SMALL, "task=kernel", "module.psf_weight=1", "task.psf_size=9"], ["task.psf_size=9", "model.psf_size"]),
+    ([*SMALL, "model.stages=0", "module.psf_weight=1"], ["module.psf_weight=1", "no PSFs"]),
+    ([*SMALL, "model.stages=0", "checkpoint.monitor=val/psf_correlation"], ["checkpoint.monitor", "no PSFs"]),
     (["checkpoint.monitor=val/psf_correlation"], ["checkpoint.monitor=val/psf_correlation", "task=kernel"]),
 ]
 
 
+def test_a_model_that_finds_psfs_needs_no_head_and_warns_of_larger_ones(tmp_path, tiny_root, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    root = f"data.root={tiny_root}"
+    plan = make_plan(composed(*TINY[3:], root, *SMALL, "task=kernel", "module.psf_weight=1", "blur.length=5"))
+    assert plan.settings["task"]["psf_size"] is None
+    assert not caplog.records
+    make_plan(composed(*TINY[3:], root, *SMALL, "blur=line", "blur.length=15"))
+    (warning,) = caplog.messages
+    assert "8x8 pixels" in warning
+    assert "model.psf_size" in warning
+
+
 @pytest.mark.parametrize(("arguments", "said"), WRONG, ids=[" ".join(line).replace("{runs}/", "") for line, _ in WRONG])
 def test_a_wrong_task_is_one_line_and_leaves_nothing(door, tmp_path, runs, arguments, said):
-    model = [] if any("Identity" in argument for argument in arguments) else TINY[:3]
+    model = [] if any("Identity" in argument or "deconvolver" in argument for argument in arguments) else TINY[:3]
     ended = door(*model, *TINY[3:], *(argument.format(runs=runs) for argument in arguments))
     assert ended.code == 2
     (line,) = ended.err.strip().splitlines()
