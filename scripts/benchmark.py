@@ -12,12 +12,15 @@ import argparse
 import json
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 # Read when torch is imported. Threads that spin instead, the default, lose most of their speed on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone that is not installed, too
 
 import torch
 from rich.console import Console

@@ -28,7 +28,7 @@ runpy.run_path({door!r}, run_name="__main__")
         (
             ["--help"],
             [
-                "model: cnn, deconvolver, deepinv_unet, mlp, nafnet, unet",
+                "model: " + ", ".join(sorted(file.stem for file in (ROOT / "configs/model").glob("*.yaml"))),
                 "blur.length",
                 "trainer.max_epochs",
                 "resume=",

@@ -73,7 +73,7 @@ def refuse_floats(image: Image.Image, file: Path) -> None:
         UsageError: it is one.
     """
     if image.mode.startswith("F"):
-        raise UsageError(f"{file}: has floating-point pixels; must have 8 bits a channel, or 16 of grey")
+        raise UsageError(f"{file}: has floating-point pixels; must have 8 or 16 bits a channel")
 
 
 _read: ContextVar[Callable[[Path, int], Tensor]] = ContextVar("read", default=read_photograph)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from deblur.cli import CONFIGS
 from deblur.faults.row import Row, Setting
 from deblur.faults.tiny import call_door, is_one_line, shell_command, shell_environment, write_idx
 
+MODELS = ", ".join(sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml")))
+
 # (command line, what the line must say)
 WRONG: list[tuple[list[str], list[str]]] = [
-    (["model=unett"], ["model=unett", "did you mean unet", "cnn, deconvolver, deepinv_unet, mlp, nafnet, unet"]),
+    (["model=unett"], ["model=unett", "did you mean unet", MODELS]),
     (["loss=l3"], ["loss=l3", "charbonnier, l1, mse"]),
     (["blur=5"], ["blur=5", "shake"]),
     (["experiment=quik"], ["experiment=quik", "quick"]),
