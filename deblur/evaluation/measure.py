@@ -16,7 +16,8 @@ from deblur.models.estimates import Restored, takes_psf
 
 Values = dict[str, Tensor]  # name of a metric -> (N,)
 
-_BLOCK = 256  # images that are measured at once: few, so that no thread works long after the others
+_BLOCK = 256  # images that are measured at once, about
+_TOGETHER = 8  # the number of blocks is a multiple of it: equal shares for two, four and eight threads
 
 BLURRED, SHARP = "blurred", "sharp"  # methods beside the networks and baselines
 
@@ -29,6 +30,15 @@ def blocks(pairs: EvaluationPairs | Draws, size: int) -> Iterator[tuple[Tensor, 
     for start in range(0, len(pairs), size):
         stop = min(start + size, len(pairs))
         yield torch.arange(start, stop), pairs[start:stop]
+
+
+def block_size(count: int, most: int) -> int:
+    """The size of blocks of about the same size, at most so large, that several threads share out evenly.
+
+    It does not depend on the number of threads: neither do the batches that the networks see.
+    """
+    number = -(-count // most)
+    return -(-count // (-(-number // _TOGETHER) * _TOGETHER))
 
 
 def measure_methods(
@@ -85,9 +95,10 @@ def measure_methods(
         advance(len(sharp) * len(networks))
         return found
 
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
-    most = min(_BLOCK, -(-len(pairs) // workers))
-    size = -(-most // batch_size) * batch_size  # so that the networks' batches are the same for any number of threads
+    cpu = device.type == "cpu"
+    workers = torch.get_num_threads() if cpu else 1
+    most = max(_BLOCK, batch_size)
+    size = block_size(len(pairs), most) if cpu else most
     parts = list(side_by_side(measured, blocks(pairs, size), min(workers, -(-len(pairs) // size))))
     return {
         name: {key: torch.cat([part[name][key] for part in parts]) for key in values}

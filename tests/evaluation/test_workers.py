@@ -6,7 +6,10 @@ import threading
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from deblur.evaluation.measure import block_size
 from deblur.evaluation.workers import side_by_side
 
 
@@ -53,3 +56,17 @@ def test_an_error_reaches_the_caller(workers, four_threads):
     with pytest.raises(ZeroDivisionError):
         list(side_by_side(lambda number: 1 // (number - 3), range(6), workers))
     assert torch.get_num_threads() == 4
+
+
+@given(st.integers(1, 30_000), st.integers(1, 512))
+@settings(deadline=None, max_examples=200)
+def test_blocks_hold_all_images_and_give_threads_equal_shares(count, most):
+    size = block_size(count, most)
+    assert 1 <= size <= most
+    for threads in (2, 4, 8):
+        shares = [0] * threads
+        for number, start in enumerate(range(0, count, size)):
+            shares[number % threads] += min(size, count - start)
+        assert sum(shares) == count
+        assert count < 5_000 or max(shares) <= 1.05 * count / threads
+    assert block_size(10_000, 256) == 250  # not 39 blocks of 256 and one of 16, which leaves a thread of two idle
