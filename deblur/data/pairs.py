@@ -139,10 +139,5 @@ class EvaluationPairs:
     def _make_block(self, number: int) -> Pairs:
         source = generator("evaluation pairs", self.eval_seed, self.split, number)
         motion = self.blur.draw(_EVALUATION_BLOCK, tuple(self.images.shape[-2:]), source)
-        images = self.images[self._place(number)]
+        images = self.images[number * _EVALUATION_BLOCK : (number + 1) * _EVALUATION_BLOCK]
         return make_pairs(self.blur, images, motion[: len(images)], source, self.margin)
-
-    @staticmethod
-    def _place(number: int) -> slice:
-        """Which images block `number` is of."""
-        return slice(number * _EVALUATION_BLOCK, (number + 1) * _EVALUATION_BLOCK)

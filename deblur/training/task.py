@@ -120,9 +120,11 @@ def check_psfs(module: DeblurModule, data: DeblurDataModule, monitor: str) -> No
             found = restore(module.network.eval(), torch.zeros(1, *shape)).psf
         module.train()
     if found is None:
-        for key, wanted in (("module.psf_weight", module.hparams.psf_weight), ("checkpoint.monitor", monitor)):
-            if wanted == f"val/{PSF_CORRELATION}" or (key == "module.psf_weight" and wanted):
-                raise UsageError(f"{key}={wanted}: this network estimates no PSFs; task=kernel does")
+        said = "this network estimates no PSFs; task=kernel does"
+        if module.hparams.psf_weight:
+            raise UsageError(f"module.psf_weight={module.hparams.psf_weight}: {said}")
+        if monitor == f"val/{PSF_CORRELATION}":
+            raise UsageError(f"checkpoint.monitor={monitor}: {said}")
     elif data.knows_psf and data.blur.one_psf:
         side = found.shape[-1]
         kept = crop_psf(motion.psf, side).sum(dim=(1, 2, 3)).mean().item()
