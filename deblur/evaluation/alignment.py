@@ -61,12 +61,16 @@ def _least_error(images: Tensor, sharp: Tensor, most: int) -> Tensor:
     squares += rows.flip(0) @ images.square().sum(dim=1) @ columns.flip(0).mT
     pixels = (rows.sum(dim=1)[:, None] * columns.sum(dim=1) * channels).flatten()
     best = ((squares - 2 * correlation).flatten(1) / pixels).argmin(dim=1)
+    errors = (images - sharp).square_().mean(dim=(1, 2, 3))
+    which = (best != len(pixels) // 2).nonzero().flatten()  # whose best is not the shift by nothing, in the middle
+    best = best[which]
     down, right = best // len(columns), best % len(columns)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, shifts down, shifts right, H, W), a view
-    difference = windows[torch.arange(batch, device=images.device), :, down, right] - sharp
+    difference = windows[which, :, down, right] - sharp[which]
     difference *= rows[down][:, None, :, None] * columns[right][:, None, None, :]
     moved = difference.square_().sum(dim=(1, 2, 3)) / pixels[best]
-    return torch.minimum(moved, (images - sharp).square_().mean(dim=(1, 2, 3)))
+    errors[which] = torch.minimum(moved, errors[which])
+    return errors
 
 
 def _inside(size: int, most: int, device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ digit, as it is.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +25,34 @@ HIGH = 0.25  # cycles a pixel, a quarter of the sampling frequency: what lies ab
 ROUNDING_POWER = 1 / (12 * 255**2)  # of 8-bit rounding noise, -58.9 dB: no file would show what lies below it
 
 
-def frequency_metrics(images: Tensor, sharp: Tensor) -> dict[str, Tensor]:
+class Bands(NamedTuple):
+    """The power of images, clamped to [0, 1], in bands of frequency.
+
+    Attributes:
+        rings: (B, 10), the mean power in each ring of 0.05 cycles a pixel, in dB.
+        high: (B,), the mean power above 0.25 cycles a pixel.
+    """
+
+    rings: Tensor
+    high: Tensor
+
+
+def bands(images: Tensor) -> Bands:
+    """The bands of images (B, C, H, W).
+
+    Raises:
+        ArgumentError: H or W is less than 20 pixels.
+    """
+    size = tuple(images.shape[-2:])
+    if min(size) < SMALLEST:
+        raise ArgumentError("images", tuple(images.shape), f"of at least {SMALLEST}x{SMALLEST} pixels")
+    with torch.autocast(images.device.type, enabled=False):
+        power = _power(images)
+        high = (power @ _high_weights(size, images.device)).clamp(min=ROUNDING_POWER)
+        return Bands(_decibels(power @ _ring_weights(size, RINGS, images.device)), high)
+
+
+def frequency_metrics(images: Tensor, sharp: Tensor | Bands) -> dict[str, Tensor]:
     """`spectrum_error` (dB) and `high_frequency_ratio` of each image, (B,) each; both are clamped to [0, 1] first.
 
     `spectrum_error`: the mean over ten rings of 0.05 cycles a pixel of the absolute difference of the two radial
@@ -38,20 +66,14 @@ def frequency_metrics(images: Tensor, sharp: Tensor) -> dict[str, Tensor]:
 
     Args:
         images: (B, C, H, W), the images to judge.
-        sharp: (B, C, H, W), the truth.
+        sharp: (B, C, H, W), the truth, or its bands.
 
     Raises:
         ArgumentError: H or W is less than 20 pixels.
     """
-    size = tuple(images.shape[-2:])
-    if min(size) < SMALLEST:
-        raise ArgumentError("images", tuple(images.shape), f"of at least {SMALLEST}x{SMALLEST} pixels")
-    with torch.autocast(images.device.type, enabled=False):
-        power, true_power = _power(images), _power(sharp)
-        rings, high = _ring_weights(size, RINGS, images.device), _high_weights(size, images.device)
-        error = (_decibels(power @ rings) - _decibels(true_power @ rings)).abs().mean(dim=1)
-        ratio = (power @ high).clamp(min=ROUNDING_POWER) / (true_power @ high).clamp(min=ROUNDING_POWER)
-    return {"spectrum_error": error, "high_frequency_ratio": ratio}
+    found, true = bands(images), bands(sharp) if isinstance(sharp, Tensor) else sharp
+    error = (found.rings - true.rings).abs().mean(dim=1)
+    return {"spectrum_error": error, "high_frequency_ratio": found.high / true.high}
 
 
 def radial_spectrum(images: Tensor, rings: int = RINGS) -> tuple[Tensor, Tensor]:

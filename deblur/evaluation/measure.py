@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from deblur.data.pairs import EvaluationPairs, Pairs, join
 from deblur.evaluation.baselines import Baseline
 from deblur.evaluation.protocols import Draws
-from deblur.evaluation.registry import Metric, measure
+from deblur.evaluation.registry import Metric, Truth, measure
 from deblur.evaluation.workers import side_by_side
 from deblur.models.estimates import Restored, takes_psf
 
@@ -71,7 +71,7 @@ def measure_methods(
     def measured(item: tuple[Tensor, Pairs]) -> dict[str, Values]:
         chosen, block = item
         sharp, blurred = (side.to(device, non_blocking=True) for side in (block.sharp, block.blurred))
-        digits = None if labels is None else labels[chosen].to(device)
+        truth = Truth(sharp, None if labels is None else labels[chosen].to(device))
         images = {BLURRED: blurred}
         if any(metric.digits_only for metric in metrics):
             images[SHARP] = sharp
@@ -86,11 +86,11 @@ def measure_methods(
         found = {}
         for name, side in images.items():
             wanted = [metric for metric in metrics if name != SHARP or metric.digits_only]
-            values = measure([metric for metric in wanted if not metric.of_psfs], side, sharp, digits)
+            values = measure([metric for metric in wanted if not metric.of_psfs], side, truth)
             if name in found_psfs and block.motion is not None:
-                true = block.motion.psf.to(device)
+                true = Truth(block.motion.psf.to(device))
                 for metric in wanted:
-                    values |= metric.compute(found_psfs[name], true, None) if metric.of_psfs else {}
+                    values |= metric.compute(found_psfs[name], true) if metric.of_psfs else {}
             found[name] = {key: value.cpu() for key, value in values.items()}
         advance(len(sharp) * len(networks))
         return found

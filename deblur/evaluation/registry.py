@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,14 +12,33 @@ from torch import Tensor
 from deblur.errors import ArgumentError, check_choice
 from deblur.evaluation import multiscale, perceptual
 from deblur.evaluation.alignment import aligned_psnr
-from deblur.evaluation.frequency import SMALLEST, frequency_metrics
+from deblur.evaluation.frequency import SMALLEST, Bands, bands, frequency_metrics
 from deblur.evaluation.legibility import legibility
 from deblur.evaluation.statistics import Direction
 from deblur.metrics import PSF_CORRELATION, image_metrics, psf_correlation
 
 DIGIT = (1, 28, 28)  # (C, H, W) that the classifier of digits reads
 
-Compute = Callable[[Tensor, Tensor, Tensor | None], dict[str, Tensor]]
+
+@dataclass(frozen=True)
+class Truth:
+    """What images are judged against; what several methods' images need of it is computed once.
+
+    Attributes:
+        sharp: (B, C, H, W), or (B, 1, K, K) where PSFs are judged.
+        labels: (B,), the digits that the images show, where that is known.
+    """
+
+    sharp: Tensor
+    labels: Tensor | None = None
+
+    @cached_property
+    def bands(self) -> Bands:
+        """Of the sharp images, for the frequency metrics."""
+        return bands(self.sharp)
+
+
+Compute = Callable[[Tensor, Truth], dict[str, Tensor]]
 Prepare = Callable[[torch.device], object]
 
 
@@ -32,8 +52,7 @@ class Metric:
         unit: of the values; empty for a pure number.
         direction: which values are better, `higher`, `lower` or `one` (the nearer to 1).
         digits: decimals to show.
-        compute: images, sharp (B, C, H, W each) and labels (B,) or None -> name -> (B,), this metric's among them; of
-            PSFs, those found, the true ones and None.
+        compute: images, (B, C, H, W), or PSFs, (B, 1, K, K), and the truth -> name -> (B,), this metric's among them.
         smallest: pixels of the shorter side that it needs.
         digits_only: it applies to MNIST's digits and needs their labels.
         photographs_only: it applies to images of 1 or 3 channels that are no digits, and only where it is asked for:
@@ -73,22 +92,22 @@ class Metric:
         return None
 
 
-def _plain(images: Tensor, sharp: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-    return image_metrics(images, sharp)
+def _plain(images: Tensor, truth: Truth) -> dict[str, Tensor]:
+    return image_metrics(images, truth.sharp)
 
 
-def _frequency(images: Tensor, sharp: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-    return frequency_metrics(images, sharp)
+def _frequency(images: Tensor, truth: Truth) -> dict[str, Tensor]:
+    return frequency_metrics(images, truth.bands)
 
 
 def _alone(name: str, function: Callable[[Tensor, Tensor], Tensor]) -> Compute:
-    return lambda images, sharp, labels: {name: function(images, sharp)}
+    return lambda images, truth: {name: function(images, truth.sharp)}
 
 
-def _legibility(images: Tensor, sharp: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-    if labels is None:
+def _legibility(images: Tensor, truth: Truth) -> dict[str, Tensor]:
+    if truth.labels is None:
         raise ArgumentError("labels", None, "the digits that the images show")
-    return {"legibility": legibility(images, labels)}
+    return {"legibility": legibility(images, truth.labels)}
 
 
 METRICS: dict[str, Metric] = {
@@ -154,24 +173,21 @@ def choose(
     return [metric for metric in METRICS.values() if metric.name in names]
 
 
-def measure(
-    metrics: Sequence[Metric], images: Tensor, sharp: Tensor, labels: Tensor | None = None
-) -> dict[str, Tensor]:
+def measure(metrics: Sequence[Metric], images: Tensor, truth: Truth) -> dict[str, Tensor]:
     """Each metric's values by name, (B,) each, on the images' device; what several metrics share is computed once.
 
     Args:
         metrics: of images, as `choose` gives them.
         images: (B, C, H, W), the images to judge, restored or blurred.
-        sharp: (B, C, H, W), the truth.
-        labels: (B,), the digits that they show, where `legibility` is among the metrics.
+        truth: of as many images, with the labels where `legibility` is among the metrics.
 
     Raises:
         ArgumentError: the two sides differ in shape, or a metric does not apply to them.
         UsageError: a metric's weights cannot be had.
     """
-    if images.shape != sharp.shape or images.ndim != 4:
-        raise ArgumentError("images", tuple(images.shape), f"of the sharp images' shape {tuple(sharp.shape)}")
+    if images.shape != truth.sharp.shape or images.ndim != 4:
+        raise ArgumentError("images", tuple(images.shape), f"of the sharp images' shape {tuple(truth.sharp.shape)}")
     values: dict[str, Tensor] = {}
     for compute in dict.fromkeys(metric.compute for metric in metrics):
-        values |= compute(images, sharp, labels)
+        values |= compute(images, truth)
     return {metric.name: values[metric.name] for metric in metrics}

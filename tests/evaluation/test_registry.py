@@ -11,7 +11,8 @@ from torch.nn.functional import avg_pool2d
 
 from deblur.errors import ArgumentError
 from deblur.evaluation import registry
-from deblur.evaluation.registry import DIGIT, METRICS, choose, measure
+from deblur.evaluation.frequency import bands, frequency_metrics
+from deblur.evaluation.registry import DIGIT, METRICS, Truth, choose, measure
 from deblur.metrics import image_metrics
 
 PHOTOGRAPH = (3, 180, 200)
@@ -62,8 +63,8 @@ def test_metric_that_does_not_apply_says_why(name, image_shape, labelled, why):
 def test_what_is_chosen_is_measured_and_blur_is_worse_than_the_truth(image_shape, labelled):
     images, sharp = pair(image_shape)
     chosen = choose(None, image_shape, labelled=labelled)
-    labels = torch.tensor([3, 4]) if labelled else None
-    blurred, perfect = measure(chosen, images, sharp, labels), measure(chosen, sharp, sharp, labels)
+    truth = Truth(sharp, torch.tensor([3, 4]) if labelled else None)
+    blurred, perfect = measure(chosen, images, truth), measure(chosen, sharp, truth)
     assert list(blurred) == list(perfect) == [metric.name for metric in chosen]
     for metric in chosen:
         value, best = blurred[metric.name], perfect[metric.name]
@@ -81,15 +82,27 @@ def test_what_metrics_share_is_computed_once(monkeypatch):
     calls = []
     monkeypatch.setattr(registry, "image_metrics", lambda *sides: calls.append(1) or image_metrics(*sides))
     images, sharp = pair(DIGIT)
-    values = measure(choose(["ssim", "mse", "psnr"], DIGIT, labelled=True), images, sharp)
+    values = measure(choose(["ssim", "mse", "psnr"], DIGIT, labelled=True), images, Truth(sharp))
     assert len(calls) == 1
     assert list(values) == ["psnr", "ssim", "mse"]
     assert all(torch.equal(values[name], expected) for name, expected in image_metrics(images, sharp).items())
 
 
+def test_the_truths_spectrum_is_computed_once_for_all_methods(monkeypatch):
+    calls = []
+    monkeypatch.setattr(registry, "bands", lambda images: calls.append(images) or bands(images))
+    images, sharp = pair(DIGIT)
+    truth = Truth(sharp)
+    for side in (images, sharp):
+        values = measure(choose(["spectrum_error", "high_frequency_ratio"], DIGIT, labelled=True), side, truth)
+        assert all(torch.equal(values[name], expected) for name, expected in frequency_metrics(side, sharp).items())
+    assert len(calls) == 1
+    assert calls[0] is sharp
+
+
 def test_sides_of_two_shapes_and_digits_without_labels_are_refused():
     images, sharp = pair(DIGIT)
     with pytest.raises(ArgumentError, match="of the sharp images' shape"):
-        measure(choose(["psnr"], DIGIT, labelled=True), images[:1], sharp)
+        measure(choose(["psnr"], DIGIT, labelled=True), images[:1], Truth(sharp))
     with pytest.raises(ArgumentError, match="labels=null: must be the digits"):
-        measure(choose(["legibility"], DIGIT, labelled=True), images, sharp)
+        measure(choose(["legibility"], DIGIT, labelled=True), images, Truth(sharp))
