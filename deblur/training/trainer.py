@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from deblur.build import constructor_parameters
@@ -27,6 +27,7 @@ from deblur.errors import (
     shown,
 )
 from deblur.training.checkpoint import AtomicCheckpointIO
+from deblur.training.profiler import StepProfiler
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "64", "16", "bf16")
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -183,7 +184,5 @@ def _make_profiler(kind: str | None, folder: Path | None) -> Profiler | None:
     """Writes its tables, and with `pytorch` a trace for the browser, into `<folder>/profile`."""
     if kind is None or folder is None:
         return None
-    place = {"dirpath": folder / "profile", "filename": kind}
-    if kind == "pytorch":
-        return PyTorchProfiler(**place, row_limit=30, record_module_names=False)
-    return {"simple": SimpleProfiler, "advanced": AdvancedProfiler}[kind](**place)
+    makers = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": StepProfiler}
+    return makers[kind](folder / "profile", kind)

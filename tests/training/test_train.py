@@ -288,6 +288,12 @@ def test_a_profile_lies_in_the_run(door, tmp_path, kind):
     tables = [file.read_text() for file in files if file.suffix == ".txt"]
     assert any("optimizer_step" in table or "aten::" in table for table in tables)
     assert (kind == "pytorch") == any(file.suffix == ".json" for file in files)
+    if kind == "pytorch":
+        (fit,) = (table for table in tables if table.startswith("FIT"))
+        training, validation = fit.split("Profile stats for: ")[1:]  # Lightning's own has the last steps alone
+        assert training.startswith("training_step")
+        assert validation.startswith("validation_step")
+        assert "convolution_backward" in training
     assert len(ended.out) < 3000  # the tables are in the files alone
 
 
