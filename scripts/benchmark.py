@@ -3,7 +3,7 @@
 The sides of a comparison are measured in turn (A B C A B C ...), and the median of each counts: a busy machine hits all
 of them. Only whole trainings (`training`, `settings`) run one after the other. Blurred images are checked against a
 direct convolution before they are timed. The results go to `outputs/benchmarks/<date>.json` and, as tables,
-`<date>.md`; a second run on one day replaces the first.
+`<date>.md`, with the sections in the name if it is not all of them; a second run on one day replaces the first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 import torch
 from rich.console import Console
 
-from deblur.benchmark import blur, evaluation, fit, pipeline, restoring, scaling, settings, startup, training
+from deblur.benchmark import blur, evaluation, fit, memory, pipeline, restoring, scaling, settings, startup, training
 from deblur.benchmark.bench import Bench, Row
 from deblur.benchmark.report import WORDS, environment, growth_table, page, rows_table
 from deblur.cli import make_console, prepare_logging
@@ -40,6 +40,7 @@ SECTIONS = {
     "evaluation": evaluation.run,
     "restore": restoring.run,
     "startup": startup.run,
+    "memory": memory.run,
     "scaling": scaling.run,
 }
 
@@ -64,7 +65,8 @@ def main() -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--output {options.output}: {error.strerror}")
-    file = options.output / f"{results['date']}{'' if options.device.type == 'cpu' else f'_{options.device.type}'}.json"
+    device_name = [] if options.device.type == "cpu" else [options.device.type]
+    file = options.output / ("_".join([results["date"], *device_name, *dict.fromkeys(options.sections)]) + ".json")
     shown = Console(stderr=True)
     with shown.status("") as status:
         bench = Bench(options.device, options.seconds, say=status.update, left_out=results["left_out"])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deblur.benchmark import settings
+from deblur.benchmark import memory, settings
 from deblur.benchmark.bench import Bench, Row, Side
 from deblur.benchmark.blur import check_blurred
 from deblur.benchmark.fit import shares_of_fit
@@ -66,7 +66,7 @@ def test_bfloat16_is_left_out_where_it_would_not_end(monkeypatch):
 
     def train(bench, values):
         trained.append(values.get("trainer.precision"))
-        return SimpleNamespace(rates=[1.0], psnr=0.0)
+        return SimpleNamespace(rates=[1.0], psnr=0.0, first=1.0)
 
     monkeypatch.setattr(settings, "_trained", train)
     for slowdown, count in ((0.5, 1), (settings.MOST_SLOWDOWN + 1, 0)):
@@ -76,6 +76,11 @@ def test_bfloat16_is_left_out_where_it_would_not_end(monkeypatch):
         assert sum("bf16" in row.what for row in rows) == trained.count("bf16-mixed") == count
         assert len(bench.left_out) == 1 - count
         trained.clear()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_blurring_large_images_takes_at_most_four_times_their_memory():
+    assert 1 < memory.of_the_blur() / memory.IMAGES < 4
 
 
 def test_images_that_are_not_blurred_by_their_psfs_are_not_timed():

@@ -39,8 +39,9 @@ class Row:
     Attributes:
         what: is compared.
         theirs_name: the other side.
-        ours_all, theirs_all: measurements in `unit`, more being better, unless `unit` is a time.
-        target: the least ratio of ours to theirs that is asked for (of theirs to ours for times), or None.
+        ours_all, theirs_all: measurements in `unit`, more being better, unless `unit` is `s` or `MB`.
+        target: the least ratio of ours to theirs that is asked for (of theirs to ours for seconds and megabytes), or
+            None.
         unit: of the measurements.
     """
 
@@ -53,14 +54,14 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the file: the fields, the medians, their ratio and the middle half of the rounds' ratios."""
-        times = self.unit == "s"
-        ratios = [b / a if times else a / b for a, b in zip(self.ours_all, self.theirs_all, strict=True)]
+        costs = self.unit in ("s", "MB")
+        ratios = [b / a if costs else a / b for a, b in zip(self.ours_all, self.theirs_all, strict=True)]
         ours, theirs = median(self.ours_all), median(self.theirs_all)
         half = quantiles(ratios, n=4, method="inclusive")[::2] if len(ratios) > 1 else ratios * 2
         return vars(self) | {
             "ours": ours,
             "theirs": theirs,
-            "ratio": theirs / ours if times else ours / theirs,
+            "ratio": theirs / ours if costs else ours / theirs,
             "middle_half": half,
         }
 

@@ -79,7 +79,7 @@ def _ours(bench: Bench, sharp: Tensor, images: Tensor, length: int) -> Iterator[
         in_training()  # the next call begins a block
     psf = blur.draw(batch, size, source).psf
     yield Side(OURS, draw_and_apply, batch)
-    if max(size) < 64:  # a block of large PSFs would be hundreds of megabytes
+    if max(size) < 64:  # a block is 512 batches of the large images: minutes for each measurement
         yield Side(TRAINING, in_training, batch, multiple=BLOCK)
     yield Side(READY, lambda: convolve(sharp, psf), batch)
     yield Side(COPY, sharp.clone, batch)

@@ -35,28 +35,38 @@ SETTINGS = [
 
 
 class Watch(Callback):
-    """Images a second in each epoch but the first, which warms up and compiles, and the last validation PSNR."""
+    """Images a second in each epoch but the first, which warms up and compiles, and the last validation PSNR.
+
+    Attributes:
+        first: seconds of the first epoch.
+    """
 
     def __init__(self, bench: Bench) -> None:
-        self.bench, self.rates, self.psnr, self._start = bench, [], 0.0, 0.0
+        self.bench, self.rates, self.psnr, self.first, self._start = bench, [], 0.0, 0.0, 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self._start = self.bench.clock()
 
     def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
-        images = trainer.num_training_batches * BATCH
+        seconds = self.bench.clock() - self._start
         if trainer.current_epoch:
-            self.rates.append(images / (self.bench.clock() - self._start))
+            self.rates.append(trainer.num_training_batches * BATCH / seconds)
+        else:
+            self.first = seconds
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         self.psnr = float(trainer.callback_metrics["val/psnr"])
 
 
 def run(bench: Bench) -> Iterator[Row]:
-    """The default U-Net for a few epochs of the offline digits, once plain and once with each setting more."""
+    """The default U-Net for a few epochs of the offline digits: plain, with each setting more, and compiled twice.
+
+    A compiled network is kept on the disk: the second time stands for the further runs of a sweep.
+    """
     with trusting(EVERYTHING):
         bench.say("settings: plain")
         base = _trained(bench, PLAIN)
+        defaults = None
         for changes in [*SETTINGS, None]:
             name = "all defaults" if changes is None else " ".join(f"{key}={value}" for key, value in changes.items())
             if changes and "bf16" in changes.get("trainer.precision", ""):
@@ -71,8 +81,19 @@ def run(bench: Bench) -> Iterator[Row]:
             if values.get("optimizer") == "muon":
                 del values["optimizer.fused"]  # it has no such form
             found = _trained(bench, values)
-            what = f"U-Net trained with {name} ({found.psnr - base.psnr:+.2f} dB after {EPOCHS} epochs)"
-            yield Row(what, "plain float32, AdamW", found.rates, base.rates)
+            yield _row(name, found, "plain float32, AdamW", base)
+            defaults = found
+        for time in ("", ", again"):
+            name = f"all defaults and compile=true{time}"
+            bench.say(f"settings: {name}")
+            torch.compiler.reset()
+            found = _trained(bench, {"compile": "true"})
+            yield _row(f"{name}, first epoch {found.first - defaults.first:+.0f} s", found, "all defaults", defaults)
+
+
+def _row(name: str, found: Watch, base_name: str, base: Watch) -> Row:
+    what = f"U-Net trained with {name} ({found.psnr - base.psnr:+.2f} dB after {EPOCHS} epochs)"
+    return Row(what, base_name, found.rates, base.rates)
 
 
 @torch.inference_mode()
