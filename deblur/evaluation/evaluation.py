@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from deblur.data.pairs import EvaluationPairs, Pairs
-from deblur.errors import ArgumentError
 from deblur.evaluation.baselines import Baseline
 from deblur.evaluation.contenders import Contender
 from deblur.evaluation.figures import evaluation_figures
@@ -47,13 +46,7 @@ class Evaluation:
         return evaluation_figures(self.results, self.pairs, picked, first.network, first.name, self.device)
 
     def restored(self, images: Sequence[int]) -> tuple[Pairs, dict[str, Tensor]]:
-        """The pairs of these images, and what each network and baseline makes of them, (B, C, H, W) by name.
-
-        Raises:
-            ArgumentError: the images were drawn anew for the evaluation: they have no numbers.
-        """
-        if not isinstance(self.pairs, EvaluationPairs):
-            raise ArgumentError("images", list(images), "of an evaluation on fixed pairs")
+        """The pairs of these numbers, and what each network and baseline makes of them, (B, C, H, W) by name."""
         pairs = gather(self.pairs, images)
         count = len(pairs.sharp)
         made = {one.name: restore(one.network, pairs, count, self.device) for one in self.contenders}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deblur.data.pairs import EvaluationPairs
 from deblur.evaluation.frequency import SMALLEST, radial_spectrum
-from deblur.evaluation.measure import BLURRED, SHARP, gather, restore
+from deblur.evaluation.measure import BLURRED, SHARP, blocks, gather, restore
 from deblur.evaluation.protocols import Draws
 from deblur.evaluation.registry import METRICS
 from deblur.figures import restorations_figure
@@ -84,7 +84,7 @@ def evaluation_figures(
     figures: dict[str, Figure] = {}
     if results["labels"] and len(results["conditions"]) > 1 and "benchmark" not in results and picked:
         figures["against"] = against_figure(results)
-    if isinstance(pairs, EvaluationPairs) and picked:
+    if picked:
         shown = gather(pairs, [index for _, index in picked])
         where = ", ".join(f"{key} {value}" for key, value in results["conditions"][0]["labels"].items())
         title = f"{network_name}{': ' + where if where else ''}"
@@ -92,7 +92,7 @@ def evaluation_figures(
         made, psf = (None if part is None else part.cpu() for part in restore(network, shown, _BATCH, device))
         figures["images"] = restorations_figure(shown, made, title, kinds, psf)
         if min(shown.sharp.shape[-2:]) >= SMALLEST:
-            some = pairs[: min(_SPECTRUM_IMAGES, len(pairs))]
+            _, some = next(blocks(pairs, _SPECTRUM_IMAGES))
             made = restore(network, some, _BATCH, device).images.cpu()
             sets = {SHARP: some.sharp, BLURRED: some.blurred, network_name: made}
             figures["spectra"] = spectra_figure(sets, title)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from deblur.data.pairs import EvaluationPairs, Pairs, join
+from deblur.data.pairs import EvaluationPairs, Pairs, cut, join
 from deblur.evaluation.baselines import Baseline
 from deblur.evaluation.protocols import Draws
 from deblur.evaluation.registry import Metric, Truth, measure
@@ -127,6 +127,14 @@ def restore(network: nn.Module, pairs: Pairs, batch_size: int, device: torch.dev
     return Restored(torch.cat([part.images for part in parts]), torch.cat(psfs) if psfs else None)
 
 
-def gather(pairs: EvaluationPairs, indices: Sequence[int]) -> Pairs:
-    """The pairs of these images, on the CPU."""
-    return join([pairs[index : index + 1] for index in indices])
+def gather(pairs: EvaluationPairs | Draws, indices: Sequence[int]) -> Pairs:
+    """The pairs of these numbers, on the CPU."""
+    if isinstance(pairs, EvaluationPairs):
+        return join([pairs[index : index + 1] for index in indices])
+    found: dict[int, Pairs] = {}
+    start = 0
+    for _, block in pairs.blocks():
+        inside = (index for index in indices if start <= index < start + len(block.sharp))
+        found |= {index: cut(block, slice(index - start, index - start + 1)) for index in inside}
+        start += len(block.sharp)
+    return join([found[index] for index in indices])

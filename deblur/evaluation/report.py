@@ -60,7 +60,7 @@ def _titled(method: str, found: Mapping[str, Any]) -> str:
     if "parameter" not in found:
         return method
     name, value = found["parameter"]
-    return f"{method}, {name} {value:g}"
+    return f"{method}, {name} {value:g}{', an end of its grid' if found['parameter_at_the_edge'] else ''}"
 
 
 def _figure(name: str, summary: Mapping[str, float] | None) -> str:
@@ -83,12 +83,15 @@ def _plain(row: Mapping[str, Any], key: str, digits: int) -> str:
 
 
 def _worst(results: Results) -> Iterator[str]:
-    for condition in results["conditions"]:
-        where = ", ".join(f"{key} {value}" for key, value in condition["labels"].items())
-        for method, found in condition["methods"].items():
-            if "worst" in found and len(results["conditions"]) == 1:
-                images = ", ".join(f"{item['image']} ({item['psnr']:.1f} dB)" for item in found["worst"])
-                yield f"worst images of {method}{' at ' + where if where else ''}: {images}"
+    """The worst images of each network, where it is worst."""
+    for method in results["conditions"][0]["methods"]:
+        there = [condition for condition in results["conditions"] if "worst" in condition["methods"][method]]
+        if there:
+            condition = min(there, key=lambda condition: condition["methods"][method]["metrics"]["psnr"]["mean"])
+            where = ", ".join(f"{key} {value}" for key, value in condition["labels"].items())
+            worst = condition["methods"][method]["worst"]
+            images = ", ".join(f"{item['image']} ({item['psnr']:.1f} dB)" for item in worst)
+            yield f"worst images of {method}{' at ' + where if where else ''}: {images}"
 
 
 def _as_csv(results: Results) -> str:

@@ -42,7 +42,8 @@ def results_of(
                 choice = choices[name]
                 methods[name]["parameter"] = [choice.baseline.parameter, choice.baseline.value]
                 methods[name]["parameter_at_the_edge"] = choice.at_the_edge
-            if name in networks and "psnr" in values[name]:
+            numbered = not isinstance(protocol, Tremor)  # the benchmark's are drawn anew
+            if name in networks and "psnr" in values[name] and numbered:
                 worst = extremes(values[name]["psnr"], "higher", _WORST).worst
                 methods[name]["worst"] = [{"image": i, "psnr": float(values[name]["psnr"][i])} for i in worst]
         described.append({"labels": condition.labels, "methods": methods})
