@@ -44,6 +44,11 @@ def export(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
     if kind == "onnx" and not all(map(find_spec, _PACKAGES)):
         raise UsageError(f"format=onnx: needs {', '.join(_PACKAGES)}: pip install -e '.[export]'")
     network = load(settings["run"], allow=settings["allow"]).to(memory_format=torch.contiguous_format)
+    if network.takes_psf:
+        raise UsageError(
+            f"run={settings['run']}: its network is given the PSF, too (task=nonblind); must be a run whose network "
+            "sees the blurred images alone"
+        )
     shapes = _shapes(network, run, size)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

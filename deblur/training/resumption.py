@@ -50,9 +50,10 @@ def is_finished(run: Run, settings: Mapping[str, Any]) -> bool:
     metrics = run.results().get("metrics", {})
     split = "test" if "test/psnr" in metrics else "val"  # a trial of a search is not tested
     psnr = metrics.get(f"{split}/psnr")
+    limits = [f"trainer.{key} (now {now[key]})" for key in ("max_epochs", "max_time") if now.get(key) is not None]
     print(
         f"{run.path}: finished, PSNR {float('nan') if psnr is None else psnr:.2f} dB on {split}; a larger "
-        f"trainer.max_epochs (now {settings['trainer']['max_epochs']}) trains on, init=<run> starts a new run from it"
+        f"{' or '.join(limits)} trains on, init=<run> starts a new run from it"
     )
     return True
 
