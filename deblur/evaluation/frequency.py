@@ -59,8 +59,9 @@ def frequency_metrics(images: Tensor, sharp: Tensor | Bands) -> dict[str, Tensor
     spectra in dB. 0 for the sharp image. The spectrum is the azimuthal integral of R. Durall, M. Keuper and J. Keuper,
     "Watch Your Up-Convolution", CVPR 2020, divided by the ring's size.
 
-    `high_frequency_ratio`, of our own: the energy of the image above 0.25 cycles a pixel, in all directions up to the corners of
-    the spectrum, over that of the sharp image. 1 for the sharp image, less for blur, more for noise and ringing.
+    `high_frequency_ratio`, of our own: the energy of the image above 0.25 cycles a pixel, in all directions up to the
+    corners of the spectrum, over that of the sharp image. 1 for the sharp image, less for blur, more for noise and
+    ringing.
 
     In both, power below that of 8-bit rounding noise counts as that: an even image divides by no zero.
 
