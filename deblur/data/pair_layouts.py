@@ -11,6 +11,7 @@ import torch
 
 from deblur.data.photographs import SPLITS, SUFFIXES
 from deblur.errors import UsageError, nearest
+from deblur.folders import files_in, folders_in
 from deblur.seeding import generator
 
 BLURRED = ("blur", "blurred", "input")  # names of folders; the first that is there counts
@@ -32,9 +33,12 @@ def find_pairs(root: Path, variant: str | None, eval_seed: int) -> dict[str, lis
 
     Three layouts are told from each other. RealBlur's: lists `RealBlur_J_train_list.txt` and `..._test_list.txt`, each
     line the paths of a sharp and a blurred picture. Else folders `blur` (`blurred`, `input`) beside `sharp` (`gt`,
-    `target`), at any depth, with equal names in both: GoPro's, where each scene has such two, and two alone. Within
-    `train`, `val` and `test` they are split so; for those of the last two that are missing a tenth of the other scenes
-    is taken, chosen by `eval_seed`. Of two folders alone, every pair is a scene.
+    `target`), at any depth, with equal names in both: GoPro's, where each scene has such two, and two alone. Of two
+    alone, every pair is a scene.
+
+    Folders (of RealBlur lists) of `train`, `val` and `test` are these splits, and where there is one of them nothing
+    else counts. A missing `val` or `test` is a tenth of the training scenes, chosen by `eval_seed`; it is empty where
+    there are no pairs for training.
 
     Args:
         root: the folder.
@@ -43,21 +47,19 @@ def find_pairs(root: Path, variant: str | None, eval_seed: int) -> dict[str, lis
         eval_seed: chooses the scenes.
 
     Raises:
-        UsageError: there are no pairs, too few, or some that do not match.
+        UsageError: there are no pairs, too few, none in a split that is there, or some that do not match.
     """
     lists = [match for file in sorted(root.glob("RealBlur_*_list.txt")) if (match := _LIST.fullmatch(file.name))]
     if lists:
-        named = _listed(root, lists, variant)
-    else:
-        parts = [split for split in SPLITS if (root / split).is_dir()]
-        bases = {split: root / split for split in parts} if "train" in parts else {"train": root}
-        named = {split: _beside(base, variant) for split, base in bases.items()}
-    if not named.get("train"):
-        blurred = " or ".join(BLURRED if variant is None else [variant])
-        raise UsageError(
-            f"data.root={root}: has no pairs; known are RealBlur_*_list.txt, or folders {blurred} beside "
-            f"{' or '.join(SHARP)}, at any depth"
-        )
+        return _split(root, _listed(root, lists, variant), eval_seed)
+    parts = [split for split in SPLITS if (root / split).is_dir()]
+    named = {split: _beside(root / split, variant) for split in parts} or {"train": _beside(root, variant)}
+    for split, pairs in named.items():
+        if not pairs:
+            blurred = " or ".join(BLURRED if variant is None else [variant])
+            where, other = (f"its folder {split} ", "") if parts else ("", "RealBlur_*_list.txt, or ")
+            known = f"{other}folders {blurred} beside {' or '.join(SHARP)}, at any depth"
+            raise UsageError(f"data.root={root}: {where}has no pairs; known are {known}")
     return _split(root, named, eval_seed)
 
 
@@ -86,13 +88,15 @@ def _read_list(root: Path, file: Path) -> list[Pair]:
             if not picture.is_file():
                 raise UsageError(f"{file}, line {number}: there is no {picture}")
         pairs.append(Pair(sharp, blurred, str(blurred.parent.parent)))
+    if not pairs:
+        raise UsageError(f"{file}: has no pairs; must have lines with the paths of a sharp and a blurred picture")
     return pairs
 
 
 def _beside(base: Path, variant: str | None) -> list[Pair]:
     """The pairs of all folders of blurred pictures that lie beside one of sharp ones, at or below the base."""
     found = []
-    for place in [base, *sorted(path for path in base.rglob("*") if path.is_dir())]:
+    for place in folders_in(base):
         blurred, sharp = (
             next((place / name for name in names if (place / name).is_dir()), None)
             for names in (BLURRED if variant is None else (variant,), SHARP)
@@ -117,20 +121,18 @@ def _matched(blurred: Path, sharp: Path) -> list[Pair]:
 
 def _pictures(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
-            name = str(file.relative_to(folder).with_suffix(""))
-            if name in found:
-                raise UsageError(f"{file}: {found[name].name} has the same name; which of them belongs to the pair?")
-            found[name] = file
+    for file in files_in(folder, SUFFIXES):
+        name = str(file.relative_to(folder).with_suffix(""))
+        if name in found:
+            raise UsageError(f"{file}: {found[name].name} has the same name; which of them belongs to the pair?")
+        found[name] = file
     return found
 
 
 def _split(root: Path, named: Mapping[str, list[Pair]], eval_seed: int) -> dict[str, list[Pair]]:
     splits = {split: list(named.get(split, [])) for split in SPLITS}
-    for split in SPLITS[1:]:
-        if splits[split]:
-            continue
+    missing = [split for split in SPLITS[1:] if split not in named]
+    for split in missing if "train" in named else ():
         scenes = sorted({pair.scene for pair in splits["train"]})
         if len(scenes) < 2:
             raise UsageError(f"data.root={root}: has too few scenes for train, val and test: {len(scenes)} are left")

@@ -22,6 +22,7 @@ from deblur.data.ahead import ahead, spare_threads
 from deblur.data.loaders import TrainingLoader
 from deblur.data.module import DeblurDataModule, Images
 from deblur.errors import ArgumentError, UsageError, check_integer, check_number, check_path, shown
+from deblur.folders import files_in
 from deblur.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -242,8 +243,8 @@ class Photographs(DeblurDataModule):
 
     Args:
         blur: draws and applies the motions.
-        root: folder of JPEG, PNG, WebP, TIFF or BMP files, its subfolders included; None: twelve photographs that come
-            inside scikit-image and scikit-learn.
+        root: folder of JPEG, PNG, WebP, TIFF or BMP files, its subfolders included (see `files_in`); None: twelve
+            photographs that come inside scikit-image and scikit-learn.
         size: side of the images that the network gets, pixels.
         channels: 1 for grey, 3 for colour.
         crops: of each training photograph in an epoch.
@@ -348,7 +349,7 @@ def _find(root: str) -> list[Path]:
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise UsageError(f"data.root={root}: must be a folder with photographs")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = files_in(folder, SUFFIXES)
     if len(files) < len(SPLITS):
         raise UsageError(
             f"data.root={root}: has {len(files)} photographs ({', '.join(SUFFIXES)}); at least {len(SPLITS)} are needed"

@@ -48,6 +48,24 @@ def as_pairs(images: Tensor, number: int) -> Pairs:
     return Pairs(sharp.contiguous(), blurred.contiguous(), None)
 
 
+class NoCrops(Crops):
+    """In the place of training crops where a folder has none: it can be evaluated on, and training is refused.
+
+    Args:
+        root: the folder.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def __len__(self) -> int:
+        raise _lacking(self.root, "train")
+
+    @property
+    def photos(self) -> Photos:
+        raise _lacking(self.root, "train")
+
+
 class RealPairs(Photographs):
     """Crops of pairs that a camera has taken: the same place of both, for training flipped and turned alike.
 
@@ -106,21 +124,31 @@ class RealPairs(Photographs):
         for split in SPLITS:
             large = [pair for pair in found[split] if min(_common_sides(pair)) >= self.size]
             small += len(found[split]) - len(large)
-            if not large:
+            if found[split] and not large:
                 raise UsageError(
                     f"data.root={self.root}: no pair for {split} is as large as a crop, {self.size} pixels"
                 )
-            crops[split] = Crops(PairPhotos(large, self.channels, self.cache_mb), self.size, each[split])
+            if large:
+                crops[split] = Crops(PairPhotos(large, self.channels, self.cache_mb), self.size, each[split])
         if small:
             log.warning("%d pairs smaller than %d pixels are left out", small, self.size)
-        fixed = {split: self._fixed(crops[split], split) for split in SPLITS[1:]}
-        return Images(crops["train"], fixed["val"], fixed["test"], str(self.root))
+        none = torch.empty(0, 2 * self.channels, self.size, self.size, dtype=torch.uint8)
+        val, test = (self._fixed(crops[split], split) if split in crops else none for split in SPLITS[1:])
+        return Images(crops.get("train", NoCrops(self.root)), val, test, str(self.root))
 
     def fixed_pairs(self, split: str, count: int | None = None) -> RecordedPairs:
-        return RecordedPairs(getattr(self.images, split), self.blur, eval_seed=self.eval_seed, split=split, count=count)
+        images = getattr(self.images, split)
+        if len(images) == 0:
+            raise _lacking(self.root, split)
+        return RecordedPairs(images, self.blur, eval_seed=self.eval_seed, split=split, count=count)
 
     def _training_pairs(self, rank: int, batch_size: int) -> Callable[[Tensor, int], Pairs]:
         return as_pairs
+
+
+def _lacking(root: str, split: str) -> UsageError:
+    allowed = f"a folder (of RealBlur a list) {split}, or none of {', '.join(SPLITS[:-1])} and {SPLITS[-1]}"
+    return UsageError(f"data.root={root}: has no pairs for {split}; must have {allowed}")
 
 
 def _common_sides(pair: Pair) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from scipy.signal import convolve2d
 
 from deblur.blur import Kernels, Line, RandomWalk, Shake, Shake3D
 from deblur.data.pairs import EvaluationPairs
-from deblur.data.photographs import Photographs, read_photograph
+from deblur.data.photographs import Photographs, _find, read_photograph
 from deblur.errors import ArgumentError, UsageError
 
 
@@ -151,6 +151,36 @@ def test_a_folder_of_train_and_val_alone_is_tested_on_val(folder, tmp_path):
     assert {split: len(there) for split, there in files.items()} == {"train": 2, "val": 1, "test": 2}
     assert {file.parent.name for file in files["test"]} == {"val"}
     assert {file.parent.name for file in files["val"]} == {"train"}
+
+
+def test_links_to_folders_are_followed_but_not_in_circles_and_hidden_files_are_left_out(folder, tmp_path):
+    linked = made_folder(tmp_path / "linked")
+    (linked / "train").symlink_to(folder / "part 0", target_is_directory=True)
+    (linked / "test").symlink_to(folder / "part 1", target_is_directory=True)
+    (folder / "part 1/around").symlink_to(linked, target_is_directory=True)
+    (folder / "part 1/itself").symlink_to("itself")
+    for hidden in (folder / "part 0/._00.png", made_folder(folder / "part 1/.thumbnails") / "01.png"):
+        hidden.write_bytes(b"no picture")
+    parts = (("test", 1), ("train", 0))
+    assert _find(str(linked)) == [linked / s / f"{number:02}.png" for s, part in parts for number in range(part, 12, 2)]
+
+
+def test_two_links_to_one_folder_are_two_folders(folder, tmp_path):
+    linked = made_folder(tmp_path / "linked")
+    for split, part in (("train", 0), ("val", 1), ("test", 1)):
+        (linked / split).symlink_to(folder / f"part {part}", target_is_directory=True)
+    images = Photographs(Line(length=3), root=str(linked), size=16).images
+    assert (len(images.train.photos), len(images.val), len(images.test)) == (6, 24, 24)
+
+
+def test_photographs_come_in_the_order_of_their_paths(tmp_path, monkeypatch):
+    for name in ("b/2.png", "b.png", "b-1/1.png", "a/c/3.JPG", "a/c.png", "a b/0.png", "B/1.tif", "a/ä.bmp"):
+        made_folder((tmp_path / name).parent)
+        (tmp_path / name).touch()
+    (tmp_path / "a/notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    for root in (str(tmp_path), "."):
+        assert _find(root) == sorted(file for file in Path(root).rglob("*.*") if file.suffix != ".txt")
 
 
 def test_photographs_that_are_too_small_are_left_out_or_refused(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from deblur.blur import Camera, Line, NoBlur
 from deblur.data.real_pairs import RealPairs
 from deblur.errors import ArgumentError, UsageError
+from deblur.evaluation.protocols import Condition, Test
 
 
 def write(file: Path, seed: int, height: int = 40, width: int = 50) -> None:
@@ -112,6 +114,100 @@ def test_named_parts_are_the_splits(tmp_path):
         write_pair(place / f"sharp/{number}.png", place / f"blur/{number}.png", number)
     images = pairs_in(tmp_path).images
     assert (len(images.train), len(images.val), len(images.test)) == (4, 2, 2)
+
+
+@pytest.mark.parametrize("make", [gopro, realblur])
+def test_a_folder_of_test_pairs_alone_is_evaluated_whole_and_not_trained_on(tmp_path, make):
+    root = make(tmp_path / "pairs")
+    if make is gopro:
+        shutil.rmtree(root / "train")
+    else:
+        (root / "RealBlur_J_train_list.txt").unlink()
+    data = pairs_in(root)
+    assert len(Test().pairs(data, Condition({}, {}), None)) == len(data.evaluation_pairs("test")) == 2 * 2
+    said = r"^data\.root=.*pairs: has no pairs for {}; must have a folder .*{}, or none of train, val and test$"
+    for train in (data.train_dataloader, data.check_training_images, lambda: len(data.images.train)):
+        with pytest.raises(UsageError, match=said.format("train", "train")):
+            train()
+    with pytest.raises(UsageError, match=said.format("val", "val")):
+        data.evaluation_pairs("val")
+
+
+def test_doors_evaluate_on_a_folder_of_test_pairs_alone_and_refuse_to_train(door, tmp_path):
+    write_pair(tmp_path / "pairs/test/gt/1.png", tmp_path / "pairs/test/input/1.png", 1)
+    data = ["data=pairs", "data.root=pairs", "data.size=16"]
+    run = Path(__file__).parents[2] / "outputs/pretrained/shake"
+    settings = {"config": "evaluate", "task": "deblur.evaluation.evaluate:evaluate"}
+    ended = door(f"run={run}", *data, "data.channels=1", "metrics=[psnr]", "output=found", **settings)
+    assert ended.code == 0, ended.err
+    assert "test pairs, 4 images (crops of the pairs in pairs)" in ended.out
+    for several in ([], ["-m", "seed=0,1"]):
+        ended = door(*data, "model=cnn", *several)
+        assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+        assert "data.root=pairs: has no pairs for train; must have a folder" in ended.err
+        assert not (tmp_path / "outputs").exists()
+
+
+def test_folders_val_and_test_are_the_splits_without_one_of_training(tmp_path):
+    for number, split in enumerate(("val", "val", "test", "other")):
+        place = tmp_path / split
+        write_pair(place / f"sharp/{number}.png", place / f"blur/{number}.png", number)
+    for seed in range(3):
+        data = pairs_in(tmp_path, eval_seed=seed)
+        assert (len(data.images.val), len(data.images.test)) == (4, 2)
+    shutil.rmtree(tmp_path / "test")
+    data = pairs_in(tmp_path)
+    assert len(data.evaluation_pairs("val")) == 4
+    with pytest.raises(UsageError, match="has no test images"):
+        Test().pairs(data, Condition({}, {}), None)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("variant", [None, "blur_gamma"])
+def test_a_folder_of_a_split_without_pairs_is_refused(tmp_path, split, variant):
+    root = gopro(tmp_path / "pairs")
+    for file in [*root.glob(f"{split}/*/{variant or 'blur'}/*.png"), *root.glob(f"{split}/*/sharp/*.png")]:
+        file.unlink()
+    if split == "val":
+        (root / "val").mkdir()
+    else:
+        write_pair(root / "val/sharp/1.png", root / f"val/{variant or 'blur'}/1.png", 1)
+    blurred = variant or "blur or blurred or input"
+    said = rf"^data\.root=.*: its folder {split} has no pairs; known are folders {blurred} beside sharp or gt or target"
+    with pytest.raises(UsageError, match=said) as refused:
+        _ = pairs_in(root, variant=variant).images
+    assert "\n" not in str(refused.value)
+
+
+def test_a_list_without_pairs_is_refused(tmp_path):
+    root = realblur(tmp_path)
+    (root / "RealBlur_J_test_list.txt").write_text("\n")
+    with pytest.raises(UsageError, match=r"RealBlur_J_test_list\.txt: has no pairs; must have lines"):
+        _ = pairs_in(root).images
+
+
+def test_links_are_followed_and_hidden_files_are_left_out(tmp_path):
+    scenes, root = gopro(tmp_path / "disk"), tmp_path / "pairs"
+    root.mkdir()
+    for split in ("train", "test"):
+        (root / split).symlink_to(scenes / split, target_is_directory=True)
+    linked = scenes / "test/GOPR9"
+    linked.mkdir()
+    (linked / "around").symlink_to(scenes / "test", target_is_directory=True)
+    for name in ("blur", "sharp"):
+        (scenes / f"test/GOPR4/{name}").rename(tmp_path / name)
+        (linked / name).mkdir()
+        (linked / name / "inner").symlink_to(tmp_path / name, target_is_directory=True)
+    for hidden in (scenes / "train/GOPR0/blur/._000000.png", scenes / "test/GOPR9/blur/.DS_Store.png"):
+        hidden.write_bytes(b"no picture")
+    shutil.copytree(scenes / "train/GOPR0", scenes / "train/.GOPR0")
+    data = pairs_in(root)
+    photos = data.images.train.photos
+    assert len(photos) + len(data.images.val) // 2 == 8
+    assert {pair.scene for pair in photos.pairs} < {str(root / f"train/GOPR{number}") for number in range(4)}
+    assert len(data.images.test) == 4
+    pairs = data.evaluation_pairs("test")[:]
+    torch.testing.assert_close(pairs.blurred, 1 - pairs.sharp)
 
 
 def test_the_other_blurred_pictures_are_taken_where_asked_for(tmp_path):
