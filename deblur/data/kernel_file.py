@@ -14,6 +14,7 @@ from torch import Tensor
 from deblur.blur import Camera, Kernels, Motion
 from deblur.data.photographs import FORMATS
 from deblur.errors import ArgumentError, check_path
+from deblur.folders import files_in
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 _MOST_PIXELS = 1024  # of a PSF's side
@@ -72,7 +73,7 @@ class KernelFile(Kernels):
 
 def _read(path: Path) -> list[np.ndarray]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES)
+        files = [file for file in files_in(path, _PICTURES) if file.parent == path]
         if not files:
             raise ValueError("there is no picture in the folder")
         return [_read_picture(file) for file in files]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ TAGS = (  # of TIFF that are about the picture, not about how it is stored or tu
     ExifTags.Base.Artist,
     ExifTags.Base.Copyright,
 )
-_TURNED = {  # by TIFF's tag of orientation: what makes the picture upright
+PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)  # of EXIF, with tags of their own: how and where it was taken
+_TURNED = {  # by the tag of orientation: what makes the picture upright
     2: lambda values: values[:, ::-1],
     3: lambda values: values[::-1, ::-1],
     4: lambda values: values[::-1],
@@ -55,7 +57,27 @@ def read_deep(file: Path, kind: str) -> np.ndarray:
         values = page.asarray()
         values = np.moveaxis(values, 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else values
         turn = page.tags.valueof(ExifTags.Base.Orientation, default=1)
+    return upright(values, turn)
+
+
+def upright(values: np.ndarray, turn: Any) -> np.ndarray:
+    """Pixels, (H, W, C), turned as a tag of orientation says; as they are if it says nothing that is known."""
     return np.ascontiguousarray(_TURNED[turn](values)) if turn in _TURNED else values
+
+
+def exif_of(about: dict[str, Any]) -> Image.Exif:
+    """The EXIF that is kept for saving; empty if there is none, or it is damaged."""
+    exif = about.get("exif", b"")
+    if isinstance(exif, bytes):
+        exif, content = Image.Exif(), exif
+        with suppress(Exception):  # Pillow raises many kinds
+            exif.load(content)
+    return exif
+
+
+def text_as_stored(value: Any) -> Any:
+    """The bytes of a text that is not ASCII as Pillow decoded it, for writing; other values as they are."""
+    return value.encode("latin-1") if isinstance(value, str) and not value.isascii() else value
 
 
 def write_deep(file: Path, values: np.ndarray, about: dict[str, Any]) -> None:
@@ -64,18 +86,16 @@ def write_deep(file: Path, values: np.ndarray, about: dict[str, Any]) -> None:
     Args:
         file: .png, .tif or .tiff.
         values: the pixels.
-        about: `icc_profile` and `exif`, where there are such.
+        about: `icc_profile` and `exif`, where there are such; of EXIF, a TIFF gets `TAGS` alone: tifffile writes no
+            `PARTS`.
     """
     if file.suffix.lower() == ".png":
         file.write_bytes(_png(values, about))
         return
     import tifffile
 
-    exif = about.get("exif")
-    if isinstance(exif, bytes):
-        exif, content = Image.Exif(), exif
-        exif.load(content)
-    exif = exif or {}
+    exif = exif_of(about)
+    texts = {tag: text_as_stored(exif[tag]) for tag in TAGS if tag in exif}
     clear = values.shape[2] in (2, 4)
     tifffile.imwrite(
         file,
@@ -87,7 +107,7 @@ def write_deep(file: Path, values: np.ndarray, about: dict[str, Any]) -> None:
         iccprofile=about.get("icc_profile"),
         metadata=None,
         software=False,
-        extratags=[(tag, "s", 0, str(exif[tag]), True) for tag in TAGS if tag in exif],
+        extratags=[(tag, "s", 0, text if isinstance(text, bytes) else str(text), True) for tag, text in texts.items()],
     )
 
 

