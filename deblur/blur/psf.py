@@ -125,7 +125,7 @@ def _convolve_by_fft(images: Tensor, psf: Tensor, zeros: bool) -> Tensor:
     size = [good_size(side + (half if zeros else 0)) for side in (height, width)]
     start, beyond = (half, half) if zeros else (2 * half, 0)
     blurred = images.new_empty(*images.shape[:2], height + beyond - start, width + beyond - start)
-    most = max(1, _FFT_CPU_CHUNK // images[:1].numel()) if images.device.type == "cpu" else max(1, len(images))
+    most = max(1, _FFT_CPU_CHUNK // max(1, images[:1].numel())) if images.device.type == "cpu" else max(1, len(images))
     for first in range(0, len(images), most):
         part = slice(first, first + most)
         spectrum = torch.fft.rfft2(images[part], s=size).mul_(torch.fft.rfft2(psf[part], s=size))

@@ -14,7 +14,6 @@ from torch import Tensor
 from deblur.blur import Camera, Kernels, Motion
 from deblur.data.photographs import FORMATS
 from deblur.errors import ArgumentError, check_path
-from deblur.folders import files_in
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 _MOST_PIXELS = 1024  # of a PSF's side
@@ -73,7 +72,8 @@ class KernelFile(Kernels):
 
 def _read(path: Path) -> list[np.ndarray]:
     if path.is_dir():
-        files = [file for file in files_in(path, _PICTURES) if file.parent == path]
+        seen = (file for file in path.iterdir() if not file.name.startswith("."))
+        files = sorted(file for file in seen if file.suffix.lower() in _PICTURES)
         if not files:
             raise ValueError("there is no picture in the folder")
         return [_read_picture(file) for file in files]

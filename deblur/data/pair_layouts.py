@@ -16,7 +16,7 @@ from deblur.seeding import generator
 
 BLURRED = ("blur", "blurred", "input")  # names of folders; the first that is there counts
 SHARP = ("sharp", "gt", "target")
-_LIST = re.compile(r"RealBlur_(.+)_(train|test)_list\.txt")
+_LIST = re.compile(r"RealBlur_(.+)_(train|val|test)_list\.txt")
 _SHARE = 0.1  # of the scenes, for each of validation and test where the folder has no such part
 
 

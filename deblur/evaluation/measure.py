@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deblur.data.pairs import EvaluationPairs, Pairs, cut, join
+from deblur.errors import ArgumentError
 from deblur.evaluation.baselines import Baseline
 from deblur.evaluation.protocols import Draws
 from deblur.evaluation.registry import Metric, Truth, measure
@@ -128,9 +129,15 @@ def restore(network: nn.Module, pairs: Pairs, batch_size: int, device: torch.dev
 
 
 def gather(pairs: EvaluationPairs | Draws, indices: Sequence[int]) -> Pairs:
-    """The pairs of these numbers, on the CPU."""
+    """The pairs of these numbers, on the CPU.
+
+    Raises:
+        ArgumentError: there is no such number.
+    """
     if isinstance(pairs, EvaluationPairs):
         return join([pairs[index : index + 1] for index in indices])
+    if not all(0 <= index < len(pairs) for index in indices):
+        raise ArgumentError("images", list(indices), f"numbers from 0 to {len(pairs) - 1}")
     found: dict[int, Pairs] = {}
     start = 0
     for _, block in pairs.blocks():

@@ -48,7 +48,8 @@ class Picture:
         """The picture in a file; of a JPEG with others inside, as some telephones make, the first.
 
         Raises:
-            UsageError: it is no picture, damaged, moves, or has pixels of other numbers than 8 or 16 bits.
+            UsageError: it is no picture, damaged, moves, or has floating-point pixels, or such with a sign or
+                more than 16 bits.
         """
         try:
             with Image.open(file, formats=FORMATS) as image:

@@ -14,7 +14,8 @@ _ROWS = 30  # of a table
 class StepProfiler(PyTorchProfiler):
     """Traces of three training, validation and test steps each, and a table of each one's operations.
 
-    Lightning's own table is of what was recorded last: the end of the validation, and no training step.
+    Lightning's own table is of what was recorded last: the end of the validation, and no training step. Where there are
+    fewer than five steps of a kind, all that comes after the first of them is recorded as one.
 
     Args:
         folder: where traces (for the browser) and tables go.
@@ -33,10 +34,12 @@ class StepProfiler(PyTorchProfiler):
 
     def summary(self) -> str:
         self._delete_profilers()
-        return self._stats_to_str(self._tables)
+        tables, self._tables = self._tables, {}  # those of the fit are not the test's
+        return self._stats_to_str(tables)
 
     def _keep(self, recorded: profile) -> None:
         name = self._prepare_filename(action_name=self._step, extension="")
         tensorboard_trace_handler(str(self.dirpath), name)(recorded)
         sort = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-        self._tables[self._step.rpartition(".")[2]] = recorded.key_averages().table(sort_by=sort, row_limit=_ROWS)
+        kind = "all steps" if self._schedule is None else self._step.rpartition(".")[2]
+        self._tables[kind] = recorded.key_averages().table(sort_by=sort, row_limit=_ROWS)
