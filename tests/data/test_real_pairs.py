@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from deblur.blur import Camera, Line, NoBlur
+from deblur.data.pair_layouts import find_pairs
 from deblur.data.real_pairs import RealPairs
 from deblur.errors import ArgumentError, UsageError
 from deblur.evaluation.protocols import Condition, Test
@@ -106,6 +107,17 @@ def test_scenes_are_not_torn_apart_and_eval_seed_chooses_those_of_validation(tmp
         chosen.add(frozenset(scenes))
         assert torch.equal(data.images.val, pairs_in(root, eval_seed=seed, seed=1).images.val)
     assert len(chosen) > 1
+
+
+def test_lists_of_realblur_are_the_splits_validation_too(tmp_path):
+    root = realblur(tmp_path / "pairs")
+    train, val = root / "RealBlur_J_train_list.txt", root / "RealBlur_J_val_list.txt"
+    lines = train.read_text().splitlines(keepends=True)
+    train.write_text("".join(lines[:4]))
+    val.write_text("".join(lines[4:]))
+    photos = find_pairs(root, None, 0)
+    assert {split: len(pairs) for split, pairs in photos.items()} == {"train": 4, "val": 2, "test": 2}
+    assert [pair.sharp.name for pair in photos["val"]] == ["gt_4.png", "gt_5.png"]
 
 
 def test_named_parts_are_the_splits(tmp_path):

@@ -99,6 +99,7 @@ def test_resume_refuses_other_settings_by_name_and_says_so_of_a_finished_run(doo
     ended = door(f"resume={run}")
     assert ended.code == 0
     assert "finished" in ended.out
+    assert "a larger trainer.max_epochs (now 2) trains on" in ended.out
     ended = door(f"resume={run}", "trainer.max_epochs=3")
     assert ended.code == 0
     assert len(read_history(run)["val/psnr"]) == 3
