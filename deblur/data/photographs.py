@@ -54,10 +54,11 @@ def read_photograph(file: Path, channels: int) -> Tensor:
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
-            refuse_floats(image, file)
+            refuse_unscaled(image, file)
+            white = white_of(image)
             picture = ImageOps.exif_transpose(image)
-            if picture.mode.startswith("I"):  # 16 bits of grey
-                values = np.asarray(picture, dtype=np.float64) / 257
+            if picture.mode.startswith("I"):  # 12 or 16 bits of grey
+                values = np.asarray(picture, dtype=np.float64) * (255 / white)
                 picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
             pixels = np.array(picture.convert("L" if channels == 1 else "RGB")).reshape(*picture.size[::-1], channels)
     except UsageError:
@@ -67,14 +68,21 @@ def read_photograph(file: Path, channels: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # torch would wake a team of threads
 
 
-def refuse_floats(image: Image.Image, file: Path) -> None:
-    """Refuses a picture of floating-point numbers: nothing says which of them is white.
+def refuse_unscaled(image: Image.Image, file: Path) -> None:
+    """Refuses a picture of floating-point numbers, of integers with a sign or of 32 bits: nothing says what is white.
 
     Raises:
         UsageError: it is one.
     """
     if image.mode.startswith("F"):
         raise UsageError(f"{file}: has floating-point pixels; must have 8 or 16 bits a channel")
+    if image.mode == "I" and image.format == "TIFF":
+        raise UsageError(f"{file}: has pixels of 32 bits or with a sign; must have 8 or 16 bits a channel")
+
+
+def white_of(image: Image.Image) -> int:
+    """The largest number that a pixel of 12 or 16 bits can have, of a file that is open but not loaded."""
+    return 4095 if any("I;12" in str(part.args) for part in image.tile) else 65535
 
 
 _read: ContextVar[Callable[[Path, int], Tensor]] = ContextVar("read", default=read_photograph)

@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from deblur.data.photographs import FORMATS, refuse_floats
+from deblur.data.photographs import FORMATS, refuse_unscaled, white_of
 from deblur.errors import UsageError, shown
 from deblur.restoration.deep import PARTS, TAGS, exif_of, read_deep, text_as_stored, upright, write_deep
 from deblur.restoration.deep import SUFFIXES as DEEP_SUFFIXES
@@ -55,16 +55,15 @@ class Picture:
             with Image.open(file, formats=FORMATS) as image:
                 if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                     raise UsageError(f"{file}: has {image.n_frames} pictures; only files with one are restored")
-                refuse_floats(image, file)
-                if image.mode == "I" and image.format == "TIFF":
-                    raise UsageError(f"{file}: has pixels of 32 bits or with a sign; must have 8 or 16 bits a channel")
+                refuse_unscaled(image, file)
                 stored, bits = str([part.args for part in image.tile]), getattr(image, "tag_v2", {}).get(_BITS, ())
                 deep = ";16" in stored or 16 in bits  # which Pillow does not see of a TIFF in planes
+                white = white_of(image)
                 image.load()  # the EXIF of a PNG may come after its pixels
                 about = _about(image, file)
                 clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
                 if image.mode.startswith("I"):
-                    whole, deep = _deep_grey(image, stored), True
+                    whole, deep = _deep_grey(image, white), True
                 elif deep and (found := _deep(file, image, stored)) is not None:
                     whole, clear = found, found.shape[2] in (2, 4)
                 else:
@@ -162,12 +161,10 @@ def _copy(found: Image.Exif, exif: Image.Exif, part: ExifTags.IFD) -> None:
         exif[part] = exif.get_ifd(part)
 
 
-def _deep_grey(image: Image.Image, stored: str) -> np.ndarray:
+def _deep_grey(image: Image.Image, white: int) -> np.ndarray:
     """The pixels of 16 or 12 bits of grey as uint16, (H, W, 1), or (H, W, 2) where one shade is clear."""
-    values = np.asarray(image).astype(np.uint16)[..., None]
+    values = (np.asarray(image) * (65535 / white)).round().astype(np.uint16)[..., None]
     shade = image.info.get("transparency")
-    if "I;12" in stored:
-        values = (values * (65535 / 4095)).round().astype(np.uint16)
     if shade is None:
         return values
     return np.concatenate([values, np.where(values == shade, 0, 65535).astype(np.uint16)], axis=2)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from scipy.signal import convolve2d
@@ -14,6 +15,7 @@ from deblur.blur import Kernels, Line, RandomWalk, Shake, Shake3D
 from deblur.data.pairs import EvaluationPairs
 from deblur.data.photographs import Photographs, _find, read_photograph
 from deblur.errors import ArgumentError, UsageError
+from tests.restoration.files import tiff_of_12_bits
 
 
 def picture(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
@@ -57,9 +59,18 @@ def test_sixteen_bits_become_eight_and_transparency_is_left_out(tmp_path):
     deep = (picture()[..., 0].astype(np.uint16)) * 257
     Image.fromarray(deep).save(tmp_path / "deep.png")
     assert torch.equal(read_photograph(tmp_path / "deep.png", 1)[0], torch.from_numpy(picture()[..., 0]))
+    (tmp_path / "12.tif").write_bytes(tiff_of_12_bits(np.round(picture()[..., 0] * (4095 / 255)).astype(np.uint16)))
+    assert torch.equal(read_photograph(tmp_path / "12.tif", 1)[0], torch.from_numpy(picture()[..., 0]))
     clear = np.dstack([picture(), np.zeros((60, 80), np.uint8)])
     Image.fromarray(clear).save(tmp_path / "clear.png")
     assert torch.equal(read_photograph(tmp_path / "clear.png", 3), torch.from_numpy(picture()).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "uint32", "float32"])
+def test_numbers_that_do_not_say_what_is_white_are_refused(tmp_path, kind):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((60, 80), 70, dtype=kind))
+    with pytest.raises(UsageError, match=r"a\.tif: has .*; must have 8 or 16 bits a channel"):
+        read_photograph(tmp_path / "a.tif", 1)
 
 
 @pytest.mark.parametrize(
