@@ -68,7 +68,6 @@ def run(bench: Bench) -> Iterator[Row]:
     with trusting(EVERYTHING):
         bench.say("settings: plain")
         base = _trained(bench, PLAIN)
-        defaults = None
         for changes in [*SETTINGS, None]:
             name = "all defaults" if changes is None else " ".join(f"{key}={value}" for key, value in changes.items())
             if changes and "bf16" in changes.get("trainer.precision", ""):
@@ -84,16 +83,15 @@ def run(bench: Bench) -> Iterator[Row]:
                 del values["optimizer.fused"]  # it has no such form
             found = _trained(bench, values)
             yield _row(name, found, "plain float32, AdamW", base)
-            defaults = found
+        defaults = found  # the last
         with _empty_cache():
             for time in ("", ", again"):
                 name = f"all defaults and compile=true{time}"
                 bench.say(f"settings: {name}")
                 torch.compiler.reset()
                 found = _trained(bench, {"compile": "true"})
-                yield _row(
-                    f"{name}, first epoch {found.first - defaults.first:+.0f} s", found, "all defaults", defaults
-                )
+                name += f", first epoch {found.first - defaults.first:+.0f} s"
+                yield _row(name, found, "all defaults", defaults)
 
 
 @contextmanager

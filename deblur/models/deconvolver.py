@@ -21,13 +21,13 @@ class BlindDeconvolver(nn.Module):
 
     A blurred image is y = k * x with one PSF k for the whole image. A small U-Net makes a first x of y alone. Each
     stage then (1) solves k * x = y for k by regularised least squares in the Fourier domain, (2) cleans k, beside the
-    stage's before, with a small network and makes it a PSF (non-negative, of sum near 1),
-    (3) fills what moved out of the image with k * x, (4) deconvolves y with k by Wiener filters of several strengths,
-    and (5) restores x again from x, y, the deconvolved images and the misfit y - k * x. The strengths are learned; all
-    of it is trained end to end, by the loss of the last image and, if `module` says so, those of the images and PSFs
-    before it. After C. J. Schuler, M. Hirsch, S. Harmeling and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016
-    (the quotient layer), with the U-Net of O. Ronneberger, P. Fischer and T. Brox, MICCAI 2015, on pixel-unshuffled
-    images (W. Shi et al., CVPR 2016) and the residual blocks without normalisation of EDSR (B. Lim et al., CVPRW 2017).
+    stage's before, with a small network and makes it a PSF (non-negative, of sum near 1), (3) fills what moved out of
+    the image with k * x, (4) deconvolves y with k by Wiener filters of several strengths, and (5) restores x again from
+    x, y, the deconvolved images and the misfit y - k * x. The strengths are learned; all of it is trained end to end,
+    by the loss of the last image and, if `module` says so, those of the images and PSFs before it. After C. J. Schuler,
+    M. Hirsch, S. Harmeling and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016 (the quotient layer), with the
+    U-Net of O. Ronneberger, P. Fischer and T. Brox, MICCAI 2015, on pixel-unshuffled images (W. Shi et al., CVPR 2016)
+    and the residual blocks without normalisation of EDSR (B. Lim et al., CVPRW 2017).
 
     Args:
         channels: channels of the images; they share the PSF.
