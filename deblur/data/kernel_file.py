@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from deblur.blur import Camera, Kernels, Motion
-from deblur.data.photographs import FORMATS
+from deblur.data.picture_files import FORMATS
 from deblur.errors import ArgumentError, check_path
 
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from deblur.data.photographs import SPLITS, SUFFIXES
+from deblur.data.photographs import SPLITS
+from deblur.data.picture_files import SUFFIXES
 from deblur.errors import UsageError, nearest
 from deblur.folders import files_in, folders_in
 from deblur.seeding import generator
@@ -37,8 +38,8 @@ def find_pairs(root: Path, variant: str | None, eval_seed: int) -> dict[str, lis
     alone, every pair is a scene.
 
     Folders (of RealBlur lists) of `train`, `val` and `test` are these splits, and where there is one of them nothing
-    else counts. A missing `val` or `test` is a tenth of the training scenes, chosen by `eval_seed`; it is empty where
-    there are no pairs for training.
+    else counts. A missing `val` or `test` is a tenth of the training scenes, chosen by `eval_seed`. Without pairs for
+    training, `val` alone is also `test`, and `val` is empty beside `test` alone.
 
     Args:
         root: the folder.
@@ -131,6 +132,8 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 def _split(root: Path, named: Mapping[str, list[Pair]], eval_seed: int) -> dict[str, list[Pair]]:
     splits = {split: list(named.get(split, [])) for split in SPLITS}
+    if "train" not in named and "test" not in named:
+        splits["test"] = list(named["val"])
     missing = [split for split in SPLITS[1:] if split not in named]
     for split in missing if "train" in named else ():
         scenes = sorted({pair.scene for pair in splits["train"]})

@@ -102,7 +102,12 @@ class EvaluationPairs:
         split: `val` or `test`.
         margin: pixels around each image that are cut off once it is blurred.
         count: of the first images there are pairs; None: of all.
+
+    Attributes:
+        alone: whether they must be taken one by one, as they are large and may differ in size.
     """
+
+    alone = False
 
     def __init__(
         self,

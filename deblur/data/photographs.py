@@ -14,21 +14,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from deblur.blur import Blur
 from deblur.data.ahead import ahead, spare_threads
 from deblur.data.loaders import TrainingLoader
 from deblur.data.module import DeblurDataModule, Images
-from deblur.errors import ArgumentError, UsageError, check_integer, check_number, check_path, shown
+from deblur.data.picture_files import SUFFIXES, read_photograph, sides_of
+from deblur.errors import ArgumentError, UsageError, check_integer, check_number, check_path
 from deblur.folders import files_in
 from deblur.seeding import generator
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")  # no others by other names: Pillow starts programs for some
 SPLITS = ("train", "val", "test")
 _BATCHES_AHEAD = 2
 _SHARE = 0.1  # of the photographs, for each of validation and test where the folder has no such subfolder
@@ -44,45 +42,6 @@ _OFFLINE = {
     "val": [(*_SKIMAGE, "chelsea.png"), (*_SKIMAGE, "rocket.jpg")],
     "test": [(*_SKIMAGE, "coffee.png"), (*_SKLEARN, "flower.jpg")],
 }
-
-
-def read_photograph(file: Path, channels: int) -> Tensor:
-    """The picture in a file, upright, uint8 (channels, H, W): grey by luminance, without transparency, 16 bits as 8.
-
-    Raises:
-        UsageError: it is no picture, or damaged.
-    """
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            refuse_unscaled(image, file)
-            white = white_of(image)
-            picture = ImageOps.exif_transpose(image)
-            if picture.mode.startswith("I"):  # 12 or 16 bits of grey
-                values = np.asarray(picture, dtype=np.float64) * (255 / white)
-                picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-            pixels = np.array(picture.convert("L" if channels == 1 else "RGB")).reshape(*picture.size[::-1], channels)
-    except UsageError:
-        raise
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # torch would wake a team of threads
-
-
-def refuse_unscaled(image: Image.Image, file: Path) -> None:
-    """Refuses a picture of floating-point numbers, of integers with a sign or of 32 bits: nothing says what is white.
-
-    Raises:
-        UsageError: it is one.
-    """
-    if image.mode.startswith("F"):
-        raise UsageError(f"{file}: has floating-point pixels; must have 8 or 16 bits a channel")
-    if image.mode == "I" and image.format == "TIFF":
-        raise UsageError(f"{file}: has pixels of 32 bits or with a sign; must have 8 or 16 bits a channel")
-
-
-def white_of(image: Image.Image) -> int:
-    """The largest number that a pixel of 12 or 16 bits can have, of a file that is open but not loaded."""
-    return 4095 if any("I;12" in str(part.args) for part in image.tile) else 65535
 
 
 _read: ContextVar[Callable[[Path, int], Tensor]] = ContextVar("read", default=read_photograph)
@@ -363,19 +322,6 @@ def _find(root: str) -> list[Path]:
             f"data.root={root}: has {len(files)} photographs ({', '.join(SUFFIXES)}); at least {len(SPLITS)} are needed"
         )
     return files
-
-
-def sides_of(file: Path) -> tuple[int, int]:
-    """Width and height of the picture in a file, from its header.
-
-    Raises:
-        UsageError: it is no picture.
-    """
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            return image.size
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        raise UsageError(f"{file}: cannot be read as a picture ({shown(error)})") from error
 
 
 def _offline_files() -> dict[str, list[Path]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 from torch import Tensor
 
-from deblur.data.photographs import SUFFIXES
+from deblur.data.picture_files import SUFFIXES
 from deblur.demo.drawing import draw_digit, read_strokes
 from deblur.demo.pictures import message_html, picture_html, result_html
 from deblur.demo.play import BLURS, LONGEST, NONE, STRONGEST, is_digit, make_blur, play

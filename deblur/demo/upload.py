@@ -7,7 +7,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur.data.photographs import FORMATS, read_photograph, sides_of
+from deblur.data.picture_files import FORMATS, read_photograph, sides_of
 from deblur.errors import UsageError
 
 MEGABYTE = 2**20

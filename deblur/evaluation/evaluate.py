@@ -139,7 +139,7 @@ def _evaluated(
         contenders = with_estimator(contenders, settings["estimator"], first.image_shape, settings["allow"], device)
     with section(""):
         names = None if wanted is None else [*protocol.required, *wanted]
-        psfs = any(contender.network.estimates_psf for contender in contenders)
+        psfs = first.knows_psf and any(contender.network.estimates_psf for contender in contenders)
         metrics = choose(names, first.image_shape, labelled=labels is not None, psfs=psfs)
     for contender in contenders:
         try_network(contender, first, device)

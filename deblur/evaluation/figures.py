@@ -17,6 +17,7 @@ from deblur.evaluation.registry import METRICS
 from deblur.figures import restorations_figure
 
 _SPECTRUM_IMAGES = 1000
+_SPECTRUM_PICTURES = 16  # whole ones
 _BATCH = 256
 
 
@@ -82,6 +83,8 @@ def evaluation_figures(
         network: the first that was evaluated, on the device; its name and the device.
     """
     figures: dict[str, Figure] = {}
+    alone = isinstance(pairs, EvaluationPairs) and pairs.alone
+    batch_size = 1 if alone else _BATCH
     if results["labels"] and len(results["conditions"]) > 1 and "benchmark" not in results and picked:
         figures["against"] = against_figure(results)
     if picked:
@@ -89,11 +92,14 @@ def evaluation_figures(
         where = ", ".join(f"{key} {value}" for key, value in results["conditions"][0]["labels"].items())
         title = f"{network_name}{': ' + where if where else ''}"
         kinds = [kind for kind, _ in picked]
-        made, psf = (None if part is None else part.cpu() for part in restore(network, shown, _BATCH, device))
+        made, psf = (None if part is None else part.cpu() for part in restore(network, shown, batch_size, device))
         figures["images"] = restorations_figure(shown, made, title, kinds, psf)
         if min(shown.sharp.shape[-2:]) >= SMALLEST:
-            _, some = next(blocks(pairs, _SPECTRUM_IMAGES))
-            made = restore(network, some, _BATCH, device).images.cpu()
+            if alone:
+                some = gather(pairs, range(min(len(pairs), _SPECTRUM_PICTURES)))
+            else:
+                _, some = next(blocks(pairs, _SPECTRUM_IMAGES))
+            made = restore(network, some, batch_size, device).images.cpu()
             sets = {SHARP: some.sharp, BLURRED: some.blurred, network_name: made}
             figures["spectra"] = spectra_figure(sets, title)
     return figures

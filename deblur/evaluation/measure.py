@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -98,7 +99,7 @@ def measure_methods(
 
     cpu = device.type == "cpu"
     workers = torch.get_num_threads() if cpu else 1
-    most = max(_BLOCK, batch_size)
+    most = 1 if isinstance(pairs, EvaluationPairs) and pairs.alone else max(_BLOCK, batch_size)
     size = block_size(len(pairs), most) if cpu else most
     parts = list(side_by_side(measured, blocks(pairs, size), min(workers, -(-len(pairs) // size))))
     return {
@@ -129,19 +130,30 @@ def restore(network: nn.Module, pairs: Pairs, batch_size: int, device: torch.dev
 
 
 def gather(pairs: EvaluationPairs | Draws, indices: Sequence[int]) -> Pairs:
-    """The pairs of these numbers, on the CPU.
+    """The pairs of these numbers, on the CPU; of pictures of several sizes the middle that all have.
 
     Raises:
         ArgumentError: there is no such number.
     """
     if isinstance(pairs, EvaluationPairs):
-        return join([pairs[index : index + 1] for index in indices])
+        found = [pairs[index : index + 1] for index in indices]
+        return join(_middles(found) if pairs.alone else found)
     if not all(0 <= index < len(pairs) for index in indices):
         raise ArgumentError("images", list(indices), f"numbers from 0 to {len(pairs) - 1}")
-    found: dict[int, Pairs] = {}
+    drawn: dict[int, Pairs] = {}
     start = 0
     for _, block in pairs.blocks():
         inside = (index for index in indices if start <= index < start + len(block.sharp))
-        found |= {index: cut(block, slice(index - start, index - start + 1)) for index in inside}
+        drawn |= {index: cut(block, slice(index - start, index - start + 1)) for index in inside}
         start += len(block.sharp)
-    return join([found[index] for index in indices])
+    return join([drawn[index] for index in indices])
+
+
+def _middles(parts: Sequence[Pairs]) -> list[Pairs]:
+    sides = [min(part.sharp.shape[axis] for part in parts) for axis in (-2, -1)]
+    made = []
+    for part in parts:
+        top, left = ((part.sharp.shape[axis] - side) // 2 for axis, side in zip((-2, -1), sides, strict=True))
+        inside = np.s_[..., top : top + sides[0], left : left + sides[1]]
+        made.append(part._replace(sharp=part.sharp[inside], blurred=part.blurred[inside]))
+    return made

@@ -22,7 +22,7 @@ from PIL import Image
 import deblur
 from deblur.data.idx import read_idx
 from deblur.data.kernel_file import KernelFile
-from deblur.data.photographs import read_photograph
+from deblur.data.picture_files import read_photograph
 from deblur.errors import ArgumentError, UsageError
 from deblur.faults.row import Row, Setting
 from deblur.faults.tiny import trained_run

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image
-from torchvision.io import ImageReadMode, decode_image
 
 SUFFIXES = (".png", ".tif", ".tiff")  # of files that can hold them
 
@@ -26,43 +24,6 @@ TAGS = (  # of TIFF that are about the picture, not about how it is stored or tu
     ExifTags.Base.Copyright,
 )
 PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)  # of EXIF, with tags of their own: how and where it was taken
-_TURNED = {  # by the tag of orientation: what makes the picture upright
-    2: lambda values: values[:, ::-1],
-    3: lambda values: values[::-1, ::-1],
-    4: lambda values: values[::-1],
-    5: lambda values: values.swapaxes(0, 1),
-    6: lambda values: np.rot90(values, -1),
-    7: lambda values: values[::-1, ::-1].swapaxes(0, 1),
-    8: lambda values: np.rot90(values),
-}
-
-
-def read_deep(file: Path, kind: str) -> np.ndarray:
-    """The pixels, uint16 (H, W, C), those of a TIFF upright, as Pillow gives them.
-
-    Args:
-        file: of a size that was looked at before.
-        kind: `PNG` or `TIFF`.
-
-    Raises:
-        Exception: many kinds, for damaged files and compressions that cannot be read.
-    """
-    if kind == "PNG":
-        content = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
-        return decode_image(content, mode=ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
-    import tifffile
-
-    with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages[0]
-        values = page.asarray()
-        values = np.moveaxis(values, 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else values
-        turn = page.tags.valueof(ExifTags.Base.Orientation, default=1)
-    return upright(values, turn)
-
-
-def upright(values: np.ndarray, turn: Any) -> np.ndarray:
-    """Pixels, (H, W, C), turned as a tag of orientation says; as they are if it says nothing that is known."""
-    return np.ascontiguousarray(_TURNED[turn](values)) if turn in _TURNED else values
 
 
 def exif_of(about: dict[str, Any]) -> Image.Exif:

@@ -14,9 +14,9 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from deblur.data.photographs import FORMATS, refuse_unscaled, white_of
+from deblur.data.picture_files import FORMATS, check_readable, read_deep, upright, white_of
 from deblur.errors import UsageError, shown
-from deblur.restoration.deep import PARTS, TAGS, exif_of, read_deep, text_as_stored, upright, write_deep
+from deblur.restoration.deep import PARTS, TAGS, exif_of, text_as_stored, write_deep
 from deblur.restoration.deep import SUFFIXES as DEEP_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,13 @@ class Picture:
         """The picture in a file; of a JPEG with others inside, as some telephones make, the first.
 
         Raises:
-            UsageError: it is no picture, damaged, moves, or has floating-point pixels, or such with a sign or
-                more than 16 bits.
+            UsageError: it is no picture, damaged, moves, or has pixels that `check_readable` refuses.
         """
         try:
             with Image.open(file, formats=FORMATS) as image:
                 if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                     raise UsageError(f"{file}: has {image.n_frames} pictures; only files with one are restored")
-                refuse_unscaled(image, file)
+                check_readable(image, file)
                 stored, bits = str([part.args for part in image.tile]), getattr(image, "tag_v2", {}).get(_BITS, ())
                 deep = ";16" in stored or 16 in bits  # which Pillow does not see of a TIFF in planes
                 white = white_of(image)

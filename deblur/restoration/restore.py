@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deblur.cli import make_console
 from deblur.data.kernel_file import KernelFile
-from deblur.data.photographs import SUFFIXES
+from deblur.data.picture_files import SUFFIXES
 from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_path, shown
 from deblur.folders import files_in, try_folder
 from deblur.restoration.picture import Picture

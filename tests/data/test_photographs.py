@@ -13,7 +13,8 @@ from scipy.signal import convolve2d
 
 from deblur.blur import Kernels, Line, RandomWalk, Shake, Shake3D
 from deblur.data.pairs import EvaluationPairs
-from deblur.data.photographs import Photographs, _find, read_photograph
+from deblur.data.photographs import Photographs, _find
+from deblur.data.picture_files import read_photograph
 from deblur.errors import ArgumentError, UsageError
 from tests.restoration.files import tiff_of_12_bits
 
@@ -64,6 +65,27 @@ def test_sixteen_bits_become_eight_and_transparency_is_left_out(tmp_path):
     clear = np.dstack([picture(), np.zeros((60, 80), np.uint8)])
     Image.fromarray(clear).save(tmp_path / "clear.png")
     assert torch.equal(read_photograph(tmp_path / "clear.png", 3), torch.from_numpy(picture()).permute(2, 0, 1))
+
+
+def test_cmyk_in_planes_of_sixteen_bits_is_refused(tmp_path):
+    planes = np.zeros((4, 60, 80), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="separated", planarconfig="separate")
+    with pytest.raises(UsageError, match=r"a\.tif: has CMYK in planes of 16 bits; must be RGB or grey, or 8 bits"):
+        read_photograph(tmp_path / "a.tif", 3)
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_in_planes_become_eight(tmp_path, order, compression, turn):
+    planes = np.moveaxis(picture().astype(np.uint16) * 257, -1, 0)
+    stored = {"photometric": "rgb", "planarconfig": "separate", "byteorder": order, "compression": compression}
+    tifffile.imwrite(tmp_path / "a.tif", planes, **stored, extratags=[(274, "H", 1, turn, True)])
+    expected = torch.from_numpy(np.rot90(picture(), -1).copy() if turn == 6 else picture()).permute(2, 0, 1)
+    assert torch.equal(read_photograph(tmp_path / "a.tif", 3), expected)
+    grey = read_photograph(tmp_path / "a.tif", 1)[0].double()
+    luminance = (expected.double() * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0)
+    torch.testing.assert_close(grey, luminance, atol=1.0, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["int16", "int32", "uint32", "float32"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
 
 from deblur.blur import Camera, Line, NoBlur
 from deblur.data.pair_layouts import find_pairs
@@ -160,6 +162,47 @@ def test_doors_evaluate_on_a_folder_of_test_pairs_alone_and_refuse_to_train(door
         assert not (tmp_path / "outputs").exists()
 
 
+def test_whole_pictures_of_any_size_are_evaluated_one_by_one_and_not_trained_on(door, tmp_path):
+    sides = [(40, 52), (33, 52), (40, 61)]
+    for number, (height, width) in enumerate(sides):
+        scene = tmp_path / f"pairs/test/scene{number}"
+        write(scene / f"sharp/{number}.png", number, height, width)
+        write(scene / f"blur/{number}.png", 10 + number, height, width)
+    data = pairs_in(tmp_path / "pairs", size=None)
+    assert data.image_shape == (3, 33, 52)
+    pairs = data.evaluation_pairs("test")
+    assert [pairs[n : n + 1].sharp.shape for n in range(3)] == [(1, 3, *size) for size in sides]
+    with pytest.raises(UsageError, match=r"data\.size=null: the pictures differ in size"):
+        pairs[:]
+    run = Path(__file__).parents[2] / "outputs/pretrained/shake"
+    settings = {"config": "evaluate", "task": "deblur.evaluation.evaluate:evaluate"}
+    typed = ["data=pairs", "data.root=pairs", "data.size=null", "data.channels=1"]
+    ended = door(f"run={run}", *typed, "metrics=[psnr]", "output=found", **settings)
+    assert ended.code == 0, ended.err
+    assert "test pairs, 3 images (whole pictures of the pairs in pairs)" in ended.out
+    refused = door(f"run={run}", *typed, "metrics=[psf_correlation]", "output=other", **settings)
+    assert refused.code == 2
+    assert "metrics=psf_correlation: " in refused.err
+    assert (
+        len(list((tmp_path / "found").glob("*_images.png")))
+        == len(list((tmp_path / "found").glob("*_spectra.png")))
+        == 1
+    )
+    (file,) = (tmp_path / "found").glob("*.json")
+    found = json.loads(file.read_text())["conditions"][0]["methods"]["blurred"]["metrics"]["psnr"]["mean"]
+    expected = []
+    for number in range(3):
+        sharp, blurred = (
+            Image.open(tmp_path / f"pairs/test/scene{number}/{kind}/{number}.png").convert("L")
+            for kind in ("sharp", "blur")
+        )
+        expected.append(peak_signal_noise_ratio(np.asarray(sharp), np.asarray(blurred)))
+    assert found == pytest.approx(np.mean(expected), abs=1e-3)
+    ended = door(*typed, "model=cnn")
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert "data.size=null: whole pictures are to evaluate on; must be the side of the crops to train on" in ended.err
+
+
 def test_folders_val_and_test_are_the_splits_without_one_of_training(tmp_path):
     for number, split in enumerate(("val", "val", "test", "other")):
         place = tmp_path / split
@@ -169,9 +212,7 @@ def test_folders_val_and_test_are_the_splits_without_one_of_training(tmp_path):
         assert (len(data.images.val), len(data.images.test)) == (4, 2)
     shutil.rmtree(tmp_path / "test")
     data = pairs_in(tmp_path)
-    assert len(data.evaluation_pairs("val")) == 4
-    with pytest.raises(UsageError, match="has no test images"):
-        Test().pairs(data, Condition({}, {}), None)
+    assert len(data.evaluation_pairs("val")) == len(Test().pairs(data, Condition({}, {}), None)) == 4
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

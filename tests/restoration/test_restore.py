@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torchvision.io import ImageReadMode, decode_image
 
 import deblur
-from deblur.data.photographs import read_photograph
+from deblur.data.picture_files import read_photograph
 from deblur.errors import UsageError
 from deblur.restoration.picture import Picture
 from deblur.restoration.restore import _write_compared
