@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from deblur.benchmark.bench import Bench, Row, Side
-from deblur.models import BlindDeconvolver
+from deblur.models import CoarseToFine
 from deblur.restoration.picture import Picture
 from deblur.restoration.tiles import restore_in_tiles
 
@@ -22,7 +22,7 @@ TARGET = 0.77  # 1.3 times its time
 
 def run(bench: Bench) -> Iterator[Row]:
     """The network of `experiment=photographs` (weights do not matter) on a colour JPEG."""
-    network = BlindDeconvolver(channels=3, scene="open").eval().to(bench.device)
+    network = CoarseToFine(channels=3).eval().to(bench.device)
     source = np.random.default_rng(0)
     coarse = Image.fromarray(source.integers(0, 256, (HEIGHT // 20, WIDTH // 20, 3), dtype=np.uint8))
     with tempfile.TemporaryDirectory() as folder:

@@ -79,10 +79,11 @@ class Metric:
         Args:
             image_shape: of the images.
             labelled: whether they are digits with labels.
-            psfs: whether there are networks that find PSFs.
+            psfs: whether there are networks that find PSFs, and true ones.
         """
         if self.of_psfs and not psfs:
-            return "it judges the PSFs that a network finds, and none does (task=kernel, model=deconvolver)"
+            finders = "task=kernel, model=deconvolver|coarse_to_fine"
+            return f"it compares PSFs that a network finds ({finders}) with the true ones, and they are not both there"
         if self.digits_only and (not labelled or tuple(image_shape) != DIGIT):
             return "it reads MNIST's digits only"
         if self.photographs_only and (labelled or image_shape[0] not in (1, 3)):

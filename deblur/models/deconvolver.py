@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur.blur.psf import good_size
-from deblur.errors import ArgumentError, check_choice, check_integer
+from deblur.errors import ArgumentError, check_integer
 from deblur.models.estimates import Estimates
-from deblur.models.fourier import continued, full, power, solve_psf, transfer_function, window
-from deblur.models.wiener import WienerFilters
+from deblur.models.fourier import full, power, solve_psf, transfer_function, window
+from deblur.models.small_unet import SmallUNet, check_pair
 
 
 class BlindDeconvolver(nn.Module):
     """Blind deconvolution, unrolled: restore, estimate the PSF, deconvolve with it, restore again.
+
+    For scenes that end in the image, as digits do; `CoarseToFine` is for photographs.
 
     A blurred image is y = k * x with one PSF k for the whole image. A small U-Net makes a first x of y alone. Each
     stage then (1) solves k * x = y for k by regularised least squares in the Fourier domain, (2) cleans k, beside the
@@ -25,9 +25,8 @@ class BlindDeconvolver(nn.Module):
     the image with k * x, (4) deconvolves y with k by Wiener filters of several strengths, and (5) restores x again from
     x, y, the deconvolved images and the misfit y - k * x. The strengths are learned; all of it is trained end to end,
     by the loss of the last image and, if `module` says so, those of the images and PSFs before it. After C. J. Schuler,
-    M. Hirsch, S. Harmeling and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016 (the quotient layer), with the
-    U-Net of O. Ronneberger, P. Fischer and T. Brox, MICCAI 2015, on pixel-unshuffled images (W. Shi et al., CVPR 2016)
-    and the residual blocks without normalisation of EDSR (B. Lim et al., CVPRW 2017).
+    M. Hirsch, S. Harmeling and B. Schoelkopf, "Learning to Deblur", IEEE TPAMI 2016 (the quotient layer); for the U-Net
+    see `SmallUNet`.
 
     Args:
         channels: channels of the images; they share the PSF.
@@ -38,7 +37,6 @@ class BlindDeconvolver(nn.Module):
         psf_size: side of the window that the PSF is estimated in, a multiple of 4.
         psf_width, psf_hidden: feature maps and hidden units of the networks that clean the PSF.
         filters: Wiener filters of a stage.
-        scene: `dark` if it ends in the image, as that of digits, `open` if it goes on beyond it, as photographs'.
 
     Raises:
         ArgumentError: an argument is out of its range.
@@ -56,11 +54,9 @@ class BlindDeconvolver(nn.Module):
         psf_width: int = 12,
         psf_hidden: int = 64,
         filters: int = 3,
-        scene: str = "dark",
     ) -> None:
         super().__init__()
         check_integer("channels", channels, low=1)
-        check_choice("scene", scene, _STAGES)
         check_integer("stages", stages, low=0)
         check_integer("psf_size", psf_size, low=4)
         if psf_size % 4:
@@ -73,14 +69,10 @@ class BlindDeconvolver(nn.Module):
             ("first_widths", first_widths, 1),
             ("first_blocks", first_blocks, 0),
         ):
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise ArgumentError(name, pair, "two whole numbers, for half and for quarter resolution")
-            for number in pair:
-                check_integer(name, number, low=low)
-        self.padding = "constant" if scene == "dark" else "replicate"
-        self.first = _UNet(channels, channels, first_widths, first_blocks)
+            check_pair(name, pair, low)
+        self.first = SmallUNet(channels, channels, first_widths, first_blocks)
         self.stages = nn.ModuleList(
-            _STAGES[scene](channels, widths, blocks, psf_size, psf_width, psf_hidden, filters=filters, again=number > 0)
+            _Stage(channels, widths, blocks, psf_size, psf_width, psf_hidden, filters, again=number > 0)
             for number in range(stages)
         )
 
@@ -91,7 +83,7 @@ class BlindDeconvolver(nn.Module):
     def estimates(self, blurred: Tensor) -> Estimates:
         """The image of the first U-Net and of each stage, and each stage's PSF, (B, 1, psf_size, psf_size)."""
         height, width = blurred.shape[-2:]
-        y = F.pad(blurred, (0, -width % 4, 0, -height % 4), mode=self.padding)
+        y = F.pad(blurred, (0, -width % 4, 0, -height % 4))
         images, psfs = [y + self.first(y)], []
         for stage in self.stages:
             image, psf = stage(images[-1], y, psfs[-1] if psfs else None)
@@ -102,8 +94,6 @@ class BlindDeconvolver(nn.Module):
 
 class _Stage(nn.Module):
     """One estimate of the PSF and the restoration with it, the first or `again`; see `BlindDeconvolver`."""
-
-    ridge: tuple[float, float]  # logarithms of the first ridges, in units of the mean power of x
 
     def __init__(
         self,
@@ -118,9 +108,10 @@ class _Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.half = psf_size // 2
-        self.log_ridge = nn.Parameter(torch.tensor(self.ridge))
+        self.log_ridge = nn.Parameter(torch.tensor([-5.0, -2.0]))  # in units of the mean power of x
         self.cleaner = _PSFCleaner(len(self.log_ridge) + again, psf_size, psf_width, psf_hidden)
-        self.restore = _UNet((3 + filters) * channels, channels, widths, blocks)
+        self.log_noise = nn.Parameter(torch.linspace(-8.0, -3.0, filters))  # of the Wiener filters
+        self.restore = SmallUNet((3 + filters) * channels, channels, widths, blocks)
 
     def forward(self, x: Tensor, y: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
         """The next image from the image x and the blurred y, all (B, C, H, W), and the PSF (B, 1, K, K) between.
@@ -131,15 +122,11 @@ class _Stage(nn.Module):
         """
         height, width = y.shape[-2:]
         # Room for what moves out of the image, so that circular convolution is linear there: (B, C, *size).
-        size = tuple(self.grid(max(n, self.half) + self.half) for n in (height, width))
+        size = tuple(max(n, self.half) + self.half for n in (height, width))
         rough = self.rough(full(x), full(y), size).to(y.dtype)
         psf = self.cleaner(rough if before is None else torch.cat([rough, before], dim=1))  # (B, 1, K, K)
         sharp, reblurred = (made.to(y.dtype) for made in self.deconvolve(full(x), full(y), full(psf), size))
         return x + self.restore(torch.cat([x, y, sharp, y - reblurred], dim=1)), psf
-
-    def grid(self, side: int) -> int:
-        """Pixels of the side of a grid with at least so many."""
-        return side
 
     def rough(self, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
         """PSFs that solve k * x = y for each ridge, (B, 2, K, K)."""
@@ -148,19 +135,6 @@ class _Stage(nn.Module):
 
     def deconvolve(self, x: Tensor, y: Tensor, psf: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """What each filter makes of y, (B, filters * C, H, W), and k * x, (B, C, H, W)."""
-        raise NotImplementedError
-
-
-class _DarkStage(_Stage):
-    """Of scenes that end in the image: nothing but darkness lies around them."""
-
-    ridge = (-5.0, -2.0)
-
-    def __init__(self, *arguments: Any, filters: int, **others: Any) -> None:
-        super().__init__(*arguments, filters=filters, **others)
-        self.log_noise = nn.Parameter(torch.linspace(-8.0, -3.0, filters))  # of the Wiener filters
-
-    def deconvolve(self, x: Tensor, y: Tensor, psf: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         height, width = y.shape[-2:]
         fk = transfer_function(psf, size)
         reblurred = torch.fft.irfft2(fk * torch.fft.rfft2(x, s=size), s=size)
@@ -169,45 +143,6 @@ class _DarkStage(_Stage):
         filters = fk.conj() / (power(fk) + self.log_noise.exp().view(1, -1, 1, 1))  # (B, filters, ...)
         sharp = torch.fft.irfft2(filters.unsqueeze(2) * torch.fft.rfft2(whole).unsqueeze(1), s=size)
         return sharp[..., :height, :width].flatten(1, 2), inside
-
-
-class _OpenStage(_Stage):
-    """Of scenes that go on beyond the image, and whose spectrum falls with the frequency, as that of photographs.
-
-    The PSF is found from their differences along both axes, which even out the spectrum, faded out towards the borders,
-    where light comes in from outside (S. Cho and S. Lee, "Fast Motion Deblurring", SIGGRAPH Asia 2009).
-    """
-
-    ridge = (-4.0, -1.0)
-
-    def __init__(self, *arguments: Any, filters: int, **others: Any) -> None:
-        super().__init__(*arguments, filters=filters, **others)
-        self.wiener = WienerFilters(filters)
-
-    def grid(self, side: int) -> int:
-        return good_size(side)  # photographs are large
-
-    def rough(self, x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
-        return super().rough(self._differences(x), self._differences(y), size)
-
-    def deconvolve(self, x: Tensor, y: Tensor, psf: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        spectrum = transfer_function(psf, size) * torch.fft.rfft2(continued(x, size))
-        reblurred = torch.fft.irfft2(spectrum, s=size)[..., : y.shape[-2], : y.shape[-1]]
-        return self.wiener(y, psf), reblurred
-
-    def _differences(self, images: Tensor) -> Tensor:
-        """Differences to the next pixel down and to the right, (B, 2 * C, H, W)."""
-        down = F.pad(images[..., 1:, :] - images[..., :-1, :], (0, 0, 0, 1))
-        right = F.pad(images[..., 1:] - images[..., :-1], (0, 1))
-        fades = []
-        for side in images.shape[-2:]:
-            place = torch.arange(side, device=images.device, dtype=images.dtype)
-            depth = torch.minimum(place, side - 1 - place) + 0.5
-            fades.append((depth / self.half).clamp(max=1).mul(torch.pi / 2).sin().square())
-        return torch.cat([down, right], dim=1) * fades[0][:, None] * fades[1]
-
-
-_STAGES = {"dark": _DarkStage, "open": _OpenStage}
 
 
 class _PSFCleaner(nn.Module):
@@ -232,40 +167,3 @@ class _PSFCleaner(nn.Module):
         features = self.stem(F.pixel_unshuffle(8 * rough, 2)) + self.whole(8 * rough)
         psf = F.relu(rough[:, :1] + F.pixel_shuffle(self.head(F.relu(features)), 2) / 8)
         return psf / (psf.sum((-2, -1), keepdim=True) + 1e-3)
-
-
-class _UNet(nn.Module):
-    """U-Net of two levels, at half and at quarter resolution."""
-
-    def __init__(self, inputs: int, outputs: int, widths: Sequence[int], blocks: Sequence[int]) -> None:
-        super().__init__()
-        fine, coarse = widths
-        self.stem = nn.Conv2d(4 * inputs, fine, 3, padding=1)
-        self.encoder = nn.Sequential(*(_Block(fine) for _ in range(blocks[0])))
-        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
-        self.bottom = nn.Sequential(*(_Block(coarse) for _ in range(blocks[1])))
-        self.up = nn.Conv2d(coarse, 4 * fine, 1)
-        self.decoder = nn.Sequential(*(_Block(fine) for _ in range(blocks[0])))
-        self.head = nn.Conv2d(fine, 4 * outputs, 3, padding=1)
-        with torch.no_grad():
-            self.head.weight.mul_(0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.encoder(self.stem(F.pixel_unshuffle(x, 2)))
-        coarse = self.bottom(self.down(x))
-        return F.pixel_shuffle(self.head(self.decoder(x + F.pixel_shuffle(self.up(coarse), 2))), 2)
-
-
-class _Block(nn.Module):
-    """Two 3x3 convolutions whose result is added to the input."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=1)
-        )
-        with torch.no_grad():
-            self.layers[-1].weight.mul_(0.3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -11,7 +13,8 @@ class Estimates(NamedTuple):
     """What a network with `estimates(blurred)` returns: everything that its training can be held to.
 
     Attributes:
-        images: (B, C, H, W) each, in the order in which they are made; the last one is the restored image.
+        images: (B, C, H, W) each, in the order in which they are made; the last one is the restored image. Those before
+            it may be smaller and grey, see `reduced`.
         psfs: (B, 1, K, K) each, their origin the pixel (K // 2, K // 2).
     """
 
@@ -24,6 +27,20 @@ class Restored(NamedTuple):
 
     images: Tensor
     psf: Tensor | None
+
+
+def reduced(images: Tensor, shape: Sequence[int]) -> Tensor:
+    """The images reduced to a shape: means over 2x2 pixels where it is half as large, over channels where it has one.
+
+    Args:
+        images: (B, C, H, W).
+        shape: (B, C or 1, H, W) or (B, C or 1, ceil(H / 2), ceil(W / 2)).
+    """
+    if shape[1] < images.shape[1]:
+        images = images.mean(1, keepdim=True)
+    if images.shape[-2:] == shape[-2:]:
+        return images
+    return F.avg_pool2d(images, 2, ceil_mode=True, count_include_pad=False)
 
 
 def takes_psf(network: nn.Module) -> bool:

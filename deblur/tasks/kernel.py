@@ -11,7 +11,7 @@ from deblur.tasks.base import Task
 
 
 class Kernel(Task):
-    """The network also says what the PSF was. A model that finds PSFs itself (deconvolver) is left as it is.
+    """The network also says what the PSF was. A model that finds PSFs itself is left as it is.
 
     Args:
         channels: channels of the images.

@@ -15,7 +15,7 @@ from deblur.build import build, constructor_parameters, find_class
 from deblur.data.pairs import Pairs
 from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, check_number
 from deblur.metrics import RestorationMetrics, psf_correlation
-from deblur.models.estimates import Restored, estimates_psf, restore, takes_psf
+from deblur.models.estimates import Restored, estimates_psf, reduced, restore, takes_psf
 from deblur.seeding import seed_of
 from deblur.tasks.kernel import KernelNetwork
 from deblur.training.guard import Diverged, FiniteGuard, Place
@@ -133,7 +133,7 @@ class DeblurModule(LightningModule):
 
     def _loss_of(self, image: Tensor, batch: Pairs) -> Tensor:
         made = image.to(torch.promote_types(image.dtype, torch.float32))
-        return self.loss(made, batch.sharp.to(made.dtype))
+        return self.loss(made, reduced(batch.sharp.to(made.dtype), made.shape))
 
     @property
     def _wants_estimates(self) -> bool:

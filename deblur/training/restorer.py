@@ -26,7 +26,7 @@ class Restorer(nn.Module):
 
     Attributes:
         takes_psf: whether it is given the PSFs, too: a run of `task=nonblind`.
-        estimates_psf: whether it finds the PSFs itself: a run of `task=kernel` or of `model=deconvolver`.
+        estimates_psf: whether it finds the PSFs itself: a run of `task=kernel`, or of a model that does.
     """
 
     def __init__(self, network: nn.Module) -> None:

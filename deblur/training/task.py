@@ -155,7 +155,7 @@ def open_estimator(key: str, path: Any, image_shape: Sequence[int], allow: Seque
     file = trained_checkpoint(path, key)
     with only_trusting(*allow):
         network = load(file, allow=allow).network
-    what = f"{key}={path}: must be a run that estimates PSFs itself (task=kernel, or model=deconvolver)"
+    what = f"{key}={path}: must be a run that estimates PSFs itself (task=kernel, or model=deconvolver|coarse_to_fine)"
     if takes_psf(network) or not estimates_psf(network) or isinstance(network, EstimatingNetwork):
         raise UsageError(what)
     try:

@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import skimage.data
 import torch
 import torch.nn.functional as F
 from scipy.signal import convolve2d
 from torch import Tensor, nn
 
 from deblur.errors import ArgumentError
-from deblur.metrics import psf_correlation
 from deblur.models import BlindDeconvolver
 
 HALF = 6  # of the window for the PSF, pixels
@@ -31,11 +29,11 @@ def noise(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (37, 50)), (1, (9, 7)), (2, (5, 41)), (1, (1, 1))])
-@pytest.mark.parametrize(("stages", "scene"), [(0, "dark"), (1, "dark"), (2, "dark"), (2, "open")])
-def test_any_size_and_number_of_channels_is_kept(channels, size, stages, scene):
+@pytest.mark.parametrize("stages", [0, 1, 2])
+def test_any_size_and_number_of_channels_is_kept(channels, size, stages):
     blurred = noise(2, channels, *size)
     with torch.no_grad():
-        restored = make(channels, stages=stages, scene=scene)(blurred)
+        restored = make(channels, stages=stages)(blurred)
     assert restored.shape == blurred.shape
     assert restored.isfinite().all()
     assert not torch.equal(restored, blurred)
@@ -79,9 +77,8 @@ def test_images_of_a_batch_do_not_see_each_other():
 
 
 @pytest.mark.parametrize("blurred", [torch.zeros(2, 1, 28, 28), torch.ones(2, 1, 28, 28), noise(2, 1, 28, 28)])
-@pytest.mark.parametrize("scene", ["dark", "open"])
-def test_gradients_are_finite(blurred, scene):
-    network, blurred = make(stages=2, scene=scene), blurred.clone().requires_grad_()
+def test_gradients_are_finite(blurred):
+    network, blurred = make(stages=2), blurred.clone().requires_grad_()
     network(blurred).square().mean().backward()
     assert blurred.grad.isfinite().all()
     for name, parameter in network.named_parameters():
@@ -97,9 +94,8 @@ def test_mixed_precision_changes_little():
         torch.testing.assert_close(mixed.float(), network(blurred), atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize("scene", ["dark", "open"])
-def test_low_precision_throughout_changes_little(scene):
-    network, blurred = make(scene=scene), noise(2, 1, 28, 28)
+def test_low_precision_throughout_changes_little():
+    network, blurred = make(), noise(2, 1, 28, 28)
     with torch.no_grad():
         expected = network(blurred)
         low = network.to(torch.bfloat16)(blurred.to(torch.bfloat16))
@@ -226,7 +222,6 @@ def test_the_cleaned_psf_is_non_negative_with_sum_one():
         ("psf_hidden", None),
         ("filters", 0),
         ("filters", True),
-        ("scene", "indoors"),
         ("widths", 16),
         ("widths", [16]),
         ("widths", [16, 0]),
@@ -253,42 +248,3 @@ def test_estimates_are_of_each_stage_and_end_with_the_restored_image(stages):
         assert torch.equal(estimates.images[-1], network(blurred))
     assert [image.shape for image in estimates.images] == [blurred.shape] * (stages + 1)
     assert [psf.shape for psf in estimates.psfs] == [(2, 1, 2 * HALF, 2 * HALF)] * stages
-
-
-@pytest.fixture(scope="module")
-def photograph() -> tuple[Tensor, Tensor, Tensor]:
-    """A part of a photograph, sharp and blurred by a PSF with light from beyond its borders, and the PSF."""
-    picture = torch.from_numpy(skimage.data.camera()[100:260, 150:310]).double() / 255
-    psf = torch.zeros(2 * HALF + 1, 2 * HALF + 1, dtype=torch.float64)
-    for place, weight in {(2, 3): 2, (3, 4): 2, (4, 5): 1, (5, 7): 3, (7, 8): 2, (9, 8): 2, (9, 7): 1}.items():
-        psf[place] = weight
-    psf /= psf.sum()
-    blurred = torch.from_numpy(convolve2d(picture.numpy(), psf.numpy(), mode="valid"))
-    sharp = picture[HALF:-HALF, HALF:-HALF]
-    return sharp[None, None].float(), blurred[None, None].float(), psf[None, None].float()
-
-
-def test_an_open_scenes_psf_is_found_in_spite_of_its_borders(photograph):
-    sharp, blurred, psf = photograph
-    similar = {}
-    for scene in ("dark", "open"):
-        stage = make(scene=scene).stages[0]
-        with torch.no_grad():
-            rough = stage.rough(sharp, blurred, (160, 160))[:, :1]
-        similar[scene] = float(psf_correlation(rough, psf))
-    assert similar["open"] > 0.9
-    assert similar["dark"] < 0.75
-
-
-def test_an_open_scene_is_deconvolved_up_to_its_borders(photograph):
-    sharp, blurred, psf = photograph
-    errors = {}
-    for scene in ("dark", "open"):
-        stage = make(scene=scene, filters=3).stages[0]
-        with torch.no_grad():
-            made, reblurred = stage.deconvolve(sharp, blurred, psf[..., :-1, :-1], (160, 160))
-        errors[scene] = min(float((image - sharp[:, 0]).square().mean()) for image in made.unbind(1))
-        inside = slice(HALF, -HALF)
-        torch.testing.assert_close(reblurred[..., inside, inside], blurred[..., inside, inside], atol=1e-4, rtol=0)
-    assert errors["open"] < 0.4 * float((blurred - sharp).square().mean())
-    assert errors["dark"] > 2 * errors["open"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deblur.blur import Shake
 from deblur.blur.psf import convolve
 from deblur.errors import ArgumentError
-from deblur.models import CNN, MLP, BlindDeconvolver, UNet
+from deblur.models import CNN, MLP, BlindDeconvolver, CoarseToFine, UNet
 from deblur.models.estimates import estimates_psf, restore, takes_psf
 from deblur.tasks import Blind, Kernel, NonBlind
 from deblur.tasks.kernel import KernelNetwork
@@ -20,6 +20,9 @@ SMALL = {
     "unet": lambda channels: UNet(channels, widths=[4, 8], blocks=[1, 1]),
     "deconvolver": lambda channels: BlindDeconvolver(
         channels, widths=[4, 8], first_widths=[4, 8], psf_size=8, stages=1
+    ),
+    "coarse_to_fine": lambda channels: CoarseToFine(
+        channels, widths=[4, 8], coarse_widths=[4, 8], psf_size=8, psf_width=4, psf_hidden=8, stages=[1, 1]
     ),
 }
 
@@ -65,8 +68,9 @@ def test_kernel_leaves_the_image_to_the_model_and_finds_a_psf_beside_it(model, c
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_kernel_takes_a_model_that_finds_psfs_as_it_is():
-    network = SMALL["deconvolver"](1)
+@pytest.mark.parametrize("model", ["deconvolver", "coarse_to_fine"])
+def test_kernel_takes_a_model_that_finds_psfs_as_it_is(model):
+    network = SMALL[model](1)
     assert Kernel(1, psf_size=9).around(network) is network
     assert restore(network, batch()[1]).psf.shape == (3, 1, 8, 8)
 

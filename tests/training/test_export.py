@@ -33,6 +33,14 @@ SMALL = {
         "model.first_blocks=[0,0]",
         "model.filters=1",
     ],
+    "coarse_to_fine": [
+        "model=coarse_to_fine",
+        "model.stages=[1,1]",
+        "model.blocks=[0,0]",
+        "model.coarse_blocks=[0,0]",
+        "model.psf_width=4",
+        "model.filters=1",
+    ],
 }
 FORMATS = ["pt2"]
 if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnxscript"):
@@ -116,6 +124,19 @@ def test_a_network_that_is_given_the_psf_is_refused_in_one_true_line(export, tmp
         assert f"run={run}: its network is given the PSF" in line
         assert "must be a run whose network sees the blurred images alone" in line
     assert not (tmp_path / "made").exists()
+
+
+def test_a_network_whose_grids_depend_on_the_size_is_exported_for_one(run_with, export):
+    run = run_with("coarse_to_fine")
+    ended = export(f"run={run}", "format=pt2")
+    assert ended.code == 2
+    (line,) = ended.err.strip().splitlines()
+    assert "size=[<height>,<width>] exports it for one size" in line
+    assert not list(run.glob("*.pt2"))
+    ended = export(f"run={run}", "format=pt2", "size=[28,40]")
+    assert ended.code == 0, ended.err
+    blurred = torch.rand(5, 1, 28, 40, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(restored(run / "network.pt2", blurred), deblur.load(run)(blurred), atol=1e-5, rtol=0)
 
 
 @needs_onnx

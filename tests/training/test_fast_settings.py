@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deblur.models import CNN, BlindDeconvolver, NAFNet, UNet
+from deblur.models import CNN, BlindDeconvolver, CoarseToFine, NAFNet, UNet
 from tests.conftest import TINY, only_run, results
 
-NETWORKS = {"unet": UNet(), "cnn": CNN(width=16, depth=4), "nafnet": NAFNet(width=8), "deconvolver": BlindDeconvolver()}
+NETWORKS = {"unet": UNet(), "cnn": CNN(width=16, depth=4), "nafnet": NAFNet(width=8)}
+NETWORKS |= {"deconvolver": BlindDeconvolver(), "coarse_to_fine": CoarseToFine()}
 
 
 def losses_and_gradients(network: nn.Module, blurred: Tensor, sharp: Tensor) -> tuple[Tensor, list[Tensor]]:

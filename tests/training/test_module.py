@@ -23,6 +23,12 @@ DECONVOLVER = {"_target_": "deblur.models.BlindDeconvolver", "widths": [8, 12], 
     "psf_width": 4,
     "psf_hidden": 16,
 }
+COARSE_TO_FINE = {"_target_": "deblur.models.CoarseToFine", "channels": 3, "stages": [1, 1], "psf_size": 12} | {
+    "widths": [8, 12],
+    "coarse_widths": [8, 12],
+    "psf_width": 4,
+    "psf_hidden": 16,
+}
 
 
 def make(model: dict = DECONVOLVER, **weights: float) -> DeblurModule:
@@ -31,10 +37,10 @@ def make(model: dict = DECONVOLVER, **weights: float) -> DeblurModule:
     return DeblurModule(model, **{key: {"_target_": target} for key, target in parts.items()}, **weights)
 
 
-def pairs() -> Pairs:
+def pairs(channels: int = 1, side: int = 28) -> Pairs:
     source = torch.Generator().manual_seed(0)
-    sharp, blur = torch.rand(4, 1, 28, 28, generator=source), Shake(length=9)
-    motion = blur.draw(4, (28, 28), source)
+    sharp, blur = torch.rand(4, channels, side, side, generator=source), Shake(length=9)
+    motion = blur.draw(4, (side, side), source)
     return Pairs(sharp, blur.apply(sharp, motion), motion)
 
 
@@ -51,6 +57,16 @@ def test_the_loss_is_that_of_the_last_image_and_what_the_weights_say_of_the_rest
     truth = crop_psf(batch.motion.psf, 12)
     errors = [((found - truth) ** 2).flatten(1).sum(1).mean() for found in estimates.psfs]
     torch.testing.assert_close(loss, last + intermediate * (first + second) + psf * sum(errors))
+
+
+def test_small_grey_images_on_the_way_are_held_to_what_the_sharp_ones_look_like_so():
+    module, batch = make(COARSE_TO_FINE, intermediate_weight=0.25), pairs(channels=3, side=32)
+    loss = loss_of(module, batch)
+    *coarse, last = module.network.estimates(batch.blurred).images
+    small = batch.sharp.mean(1, keepdim=True).unflatten(2, (16, 2)).unflatten(4, (16, 2)).mean((3, 5))
+    assert len(coarse) == 2
+    expected = (last - batch.sharp).abs().mean() + 0.25 * sum((image - small).abs().mean() for image in coarse)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_the_weights_bring_the_psf_nearer_to_the_truth():

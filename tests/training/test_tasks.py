@@ -271,7 +271,7 @@ def test_a_wrong_task_is_one_line_and_leaves_nothing(door, tmp_path, runs, argum
         ("blind", ["estimator={runs}/kernel"], ["estimator=", "none of the runs is given PSFs"]),
         ("known", ["estimator={runs}/blind"], ["estimator=", "estimates PSFs itself"]),
         ("known", ["estimator=nowhere"], ["estimator=nowhere", "no run"]),
-        ("blind", ["metrics=[psf_correlation]"], ["metrics=psf_correlation", "none does"]),
+        ("blind", ["metrics=[psf_correlation]"], ["metrics=psf_correlation", "they are not both there"]),
     ],
 )
 def test_a_wrong_evaluation_is_one_line(door, tmp_path, runs, run, arguments, said):
