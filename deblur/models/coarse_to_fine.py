@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur.blur.psf import good_size
-from deblur.errors import ArgumentError, check_integer
+from deblur.errors import check_integer
 from deblur.models.estimates import Estimates
 from deblur.models.fourier import continued, full, power, solve_psf, transfer_function, window
-from deblur.models.small_unet import ResidualBlock, SmallUNet, check_pair
+from deblur.models.small_unet import ResidualBlock, SmallUNet, check_estimate, check_pair, check_unet
 from deblur.models.wiener import WienerFilters
 
 
@@ -67,18 +67,9 @@ class CoarseToFine(nn.Module):
         super().__init__()
         check_integer("channels", channels, low=1)
         check_pair("stages", stages, 1, "at half and at full resolution")
-        for name, pair, low in (
-            ("widths", widths, 1),
-            ("blocks", blocks, 0),
-            ("coarse_widths", coarse_widths, 1),
-            ("coarse_blocks", coarse_blocks, 0),
-        ):
-            check_pair(name, pair, low, "for the upper and for the lower level")
-        check_integer("psf_size", psf_size, low=4)
-        if psf_size % 4:
-            raise ArgumentError("psf_size", psf_size, "a multiple of 4")
-        for name, number in (("psf_width", psf_width), ("psf_hidden", psf_hidden), ("filters", filters)):
-            check_integer(name, number, low=1)
+        check_unet(widths, blocks)
+        check_unet(coarse_widths, coarse_blocks, "coarse_")
+        check_estimate(psf_size, psf_width, psf_hidden, filters)
         psf = (psf_size, psf_width, psf_hidden)
         self.first = SmallUNet(1, 1, coarse_widths, coarse_blocks)
         self.coarse = nn.ModuleList(

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur.errors import ArgumentError, check_integer
+from deblur.errors import check_integer
 from deblur.models.estimates import Estimates
 from deblur.models.fourier import full, power, solve_psf, transfer_function, window
-from deblur.models.small_unet import SmallUNet, check_pair
+from deblur.models.small_unet import SmallUNet, check_estimate, check_unet
 
 
 class BlindDeconvolver(nn.Module):
@@ -58,18 +58,9 @@ class BlindDeconvolver(nn.Module):
         super().__init__()
         check_integer("channels", channels, low=1)
         check_integer("stages", stages, low=0)
-        check_integer("psf_size", psf_size, low=4)
-        if psf_size % 4:
-            raise ArgumentError("psf_size", psf_size, "a multiple of 4")
-        for name, number in (("psf_width", psf_width), ("psf_hidden", psf_hidden), ("filters", filters)):
-            check_integer(name, number, low=1)
-        for name, pair, low in (
-            ("widths", widths, 1),
-            ("blocks", blocks, 0),
-            ("first_widths", first_widths, 1),
-            ("first_blocks", first_blocks, 0),
-        ):
-            check_pair(name, pair, low)
+        check_unet(widths, blocks)
+        check_unet(first_widths, first_blocks, "first_")
+        check_estimate(psf_size, psf_width, psf_hidden, filters)
         self.first = SmallUNet(channels, channels, first_widths, first_blocks)
         self.stages = nn.ModuleList(
             _Stage(channels, widths, blocks, psf_size, psf_width, psf_hidden, filters, again=number > 0)

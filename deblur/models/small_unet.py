@@ -1,4 +1,4 @@
-"""The small U-Net that the deconvolvers restore with, and its residual block."""
+"""The small U-Net that the deconvolvers restore with, and the checks of the arguments that they share."""
 
 from __future__ import annotations
 
@@ -58,7 +58,34 @@ class ResidualBlock(nn.Module):
         return x + self.layers(x)
 
 
-def check_pair(name: str, pair: Any, low: int, what: str = "for half and for quarter resolution") -> None:
+def check_unet(widths: Any, blocks: Any, prefix: str = "") -> None:
+    """Refuses what a `SmallUNet` cannot be made with.
+
+    Args:
+        widths, blocks: its arguments.
+        prefix: of their names where they were given.
+
+    Raises:
+        ArgumentError: one is out of its range.
+    """
+    check_pair(f"{prefix}widths", widths, 1, "for the upper and for the lower level")
+    check_pair(f"{prefix}blocks", blocks, 0, "for the upper and for the lower level")
+
+
+def check_estimate(psf_size: Any, psf_width: Any, psf_hidden: Any, filters: Any) -> None:
+    """Refuses what no PSF can be estimated and deconvolved with: see the models that have these arguments.
+
+    Raises:
+        ArgumentError: one is out of its range.
+    """
+    check_integer("psf_size", psf_size, low=4)
+    if psf_size % 4:
+        raise ArgumentError("psf_size", psf_size, "a multiple of 4")
+    for name, number in (("psf_width", psf_width), ("psf_hidden", psf_hidden), ("filters", filters)):
+        check_integer(name, number, low=1)
+
+
+def check_pair(name: str, pair: Any, low: int, what: str) -> None:
     """Refuses what is not a pair of whole numbers of at least `low`.
 
     Args:
