@@ -83,8 +83,7 @@ def evaluation_figures(
         network: the first that was evaluated, on the device; its name and the device.
     """
     figures: dict[str, Figure] = {}
-    alone = isinstance(pairs, EvaluationPairs) and pairs.alone
-    batch_size = 1 if alone else _BATCH
+    batch_size = 1 if pairs.alone else _BATCH
     if results["labels"] and len(results["conditions"]) > 1 and "benchmark" not in results and picked:
         figures["against"] = against_figure(results)
     if picked:
@@ -95,7 +94,7 @@ def evaluation_figures(
         made, psf = (None if part is None else part.cpu() for part in restore(network, shown, batch_size, device))
         figures["images"] = restorations_figure(shown, made, title, kinds, psf)
         if min(shown.sharp.shape[-2:]) >= SMALLEST:
-            if alone:
+            if pairs.alone:
                 some = gather(pairs, range(min(len(pairs), _SPECTRUM_PICTURES)))
             else:
                 _, some = next(blocks(pairs, _SPECTRUM_IMAGES))

@@ -212,6 +212,7 @@ class Draws:
         key: what the draws are a function of.
     """
 
+    alone = False  # as of `EvaluationPairs`
     _BLOCK = 1000
 
     def __init__(self, images: Tensor, blur: Blur, count: int, *key: int) -> None:
