@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from types import FrameType
 
 import torch
@@ -35,22 +35,27 @@ def run_side_by_side(job: Job, names: Sequence[str], at_once: int, ended: Callab
     forks = sys.platform == "linux" and not torch.cuda.is_available()
     context = multiprocessing.get_context("fork" if forks else "spawn")
     waiting, running = list(names), {}
-    with _forwarded(running) as told:
+    with _heard() as (told, news):
         while running or (waiting and not told):
             while waiting and len(running) < at_once and not told:
                 place = min(set(range(at_once)) - {place for _, _, place in running.values()})
                 name = waiting.pop(0)
                 process = context.Process(target=_run, args=(job, name, place), name=name)
-                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is among those that are told, and hears
+                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # as the process starts: until it has its handlers
                 try:
                     process.start()
-                    running[process.sentinel] = (name, process, place)
                 finally:
                     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            for sentinel in wait(list(running)):
-                name, process, _ = running.pop(sentinel)
-                process.join()
-                ended(name, process.exitcode)
+                running[process.sentinel] = (name, process, place)
+            for ready in wait([news, *running]):
+                if ready is news:
+                    number = news.recv()
+                    for _, process, _ in running.values():
+                        os.kill(process.pid, number)
+                else:
+                    name, process, _ = running.pop(ready)
+                    process.join()
+                    ended(name, process.exitcode)
     return told[0] if told else None
 
 
@@ -73,18 +78,24 @@ def _run(job: Job, name: str, place: int) -> None:
 
 
 @contextmanager
-def _forwarded(running: dict) -> Iterator[list[int]]:
-    """Within the block, the first such signal goes to all that run, and stands in the list."""
+def _heard() -> Iterator[tuple[list[int], Connection]]:
+    """Within the block, each such signal is put at the end of the list and sent through the connection.
+
+    It is handed on where the connection is read, not by its handler: that may run, since any other thread may receive
+    the signal, after a process has started and before it is known to run.
+    """
     told: list[int] = []
+    news, send = multiprocessing.Pipe(duplex=False)
 
-    def tell(number: int, frame: FrameType | None) -> None:
+    def hear(number: int, frame: FrameType | None) -> None:
         told.append(number)
-        for _, process, _ in list(running.values()):
-            os.kill(process.pid, number)
+        send.send(number)
 
-    before = {number: signal.signal(number, tell) for number in _SIGNALS}
+    before = {number: signal.signal(number, hear) for number in _SIGNALS}
     try:
-        yield told
+        yield told, news
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        news.close()
+        send.close()

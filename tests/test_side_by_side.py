@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,36 @@ def test_a_signal_reaches_all_that_run_and_no_more_start(tmp_path, ended, number
     thread.join()
     assert ended == {"job0": 128 + number, "job1": 128 + number}
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_to_another_thread_reaches_a_job_that_has_just_started(tmp_path, ended, monkeypatch):
+    """The threads of libraries block no signals: the handler can run before the start of a process has returned."""
+    start = BaseProcess.start
+
+    def slow(process: BaseProcess) -> None:
+        start(process)
+        until = time.monotonic() + 20
+        while not (tmp_path / "sent").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.05)
+
+    def job(name: str, place: int) -> int:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(3))
+        os.kill(os.getppid(), signal.SIGTERM)
+        (tmp_path / "sent").touch()
+        time.sleep(20)
+        return 0
+
+    monkeypatch.setattr(BaseProcess, "start", slow)
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait)
+    thread.start()
+    try:
+        assert run_side_by_side(job, NAMES, 2, ended) == signal.SIGTERM
+    finally:
+        release.set()
+        thread.join()
+    assert ended == {"job0": 3}
 
 
 def test_jobs_are_told_to_stop_when_their_starter_is_killed(tmp_path):
