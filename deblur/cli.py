@@ -30,7 +30,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 # Settings that are paths: quoted before Hydra's grammar sees them, so that every path can be typed as it is.
 _PATHS = {"run", "runs", "resume", "init", "input", "output", "output_root", "data.root", "blur.path", "pairs", "psf"}
 _PATHS |= {"estimator", "task.estimator"}
-_UNUSED = ("hydra.run.", "hydra.sweep.", "hydra.output_subdir", "hydra.job.chdir")
+_UNUSED = ("hydra.run.", "hydra.sweep.", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 
 
 def _options(*groups: str) -> str:
@@ -67,8 +67,10 @@ def door(config_name: str, task: str, check: str | None = None) -> None:
             from deblur.sweep import sweep
 
             code = sweep(config_name, task, sys.argv[1:])
+        elif any(argument.startswith("-") for argument in arguments):
+            code = _run_with_flags(config_name, task, check)
         else:
-            code = _run(config_name, task, check)
+            code = _run(config_name, task, check, arguments)
     except UsageError as error:
         code = _say(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -96,16 +98,20 @@ def _help(config_name: str, overrides: Sequence[str]) -> int:
     return 0
 
 
-def _run(config_name: str, task: str, check: str | None) -> int:
+def _run(config_name: str, task: str, check: str | None, arguments: Sequence[str]) -> int:
+    prepare_logging()
+    settings, _ = settings_of(config_name, arguments)
+    return _do(task, check, settings)
+
+
+def _run_with_flags(config_name: str, task: str, check: str | None) -> int:
+    """The same by Hydra's own way, which knows its flags and, to see whether it is to sweep, composes twice."""
     ended: list[int | Exception] = [0]
 
     def job(config: DictConfig) -> None:
         prepare_logging()
         try:
-            settings = plain(config)
-            if check is not None:
-                call(check, settings)
-            ended[0] = call(task, settings, list(HydraConfig.get().overrides.task))
+            ended[0] = _do(task, check, plain(config))
         except (UsageError, OmegaConfBaseException) as error:
             ended[0] = error  # raised below: Hydra would print a line of its own
 
@@ -113,6 +119,12 @@ def _run(config_name: str, task: str, check: str | None) -> int:
     if isinstance(ended[0], Exception):
         raise ended[0]
     return ended[0]
+
+
+def _do(task: str, check: str | None, settings: dict[str, Any]) -> int:
+    if check is not None:
+        call(check, settings)
+    return call(task, settings, list(HydraConfig.get().overrides.task))
 
 
 def call(task: str, *arguments: Any) -> Any:

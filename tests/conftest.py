@@ -40,10 +40,27 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_root: Path, capfd: pytest.CaptureFixture[str]):
-    """Call a door in this process, in an empty folder, with the tiny data."""
+def figures() -> None:
+    """For tests that want the figures of their trainings."""
+
+
+@pytest.fixture
+def door(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_root: Path,
+    capfd: pytest.CaptureFixture[str],
+):
+    """Call a door in this process, in an empty folder, with the tiny data.
+
+    Trainings draw no figures, which would take twice their own time, unless the test wants `figures`.
+    """
     from deblur.cli import door as open_door
 
+    if "figures" not in request.fixturenames:
+        for name in ("draw_blur", "draw_figures"):
+            monkeypatch.setattr(f"deblur.training.train.{name}", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEBLUR_DATA", str(tiny_root))
 

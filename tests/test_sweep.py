@@ -12,6 +12,7 @@ import sys
 import pytest
 import yaml
 
+from deblur.faults.tiny import call_door
 from deblur.summary import METRICS
 from deblur.sweep import expand
 from deblur.training import train
@@ -20,6 +21,15 @@ from deblur.training.run import Run
 from tests.conftest import ROOT, TINY, table
 
 SHORT = (*TINY, "trainer.max_epochs=1", "sweep.name=mine")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, tiny_root):
+    """A folder in which a small sweep has ended."""
+    folder = tmp_path_factory.mktemp("swept")
+    ended = call_door(folder, tiny_root, *SHORT, "-m", "model.depth=2,3")
+    assert ended.code == 0, ended.err
+    return folder
 
 
 def test_a_grid_makes_a_run_for_each_combination_and_one_table(door, tmp_path):
@@ -207,11 +217,12 @@ def test_a_sweep_with_a_job_that_is_not_finished_does_not_end_well(door, tmp_pat
         (["model.depth=2,''"], ["model.depth=", "empty"]),
         (["model.depth=2,3", "trainer=ddp", "sweep.name=other"], ["ddp", "-m"]),
         (["model.depth=2,3", "trainer.num_nodes=2", "sweep.name=other"], ["trainer.num_nodes=2", "-m"]),
+        (["model.depth=2,3", "hydra.mode=RUN"], ["hydra.mode=RUN"]),
     ],
-    ids=["other values", "other settings", "metric", "empty", "ddp", "nodes"],
+    ids=["other values", "other settings", "metric", "empty", "ddp", "nodes", "mode"],
 )
-def test_a_wrong_sweep_is_one_line_and_changes_nothing(door, tmp_path, arguments, said):
-    assert door(*SHORT, "-m", "model.depth=2,3").code == 0
+def test_a_wrong_sweep_is_one_line_and_changes_nothing(door, swept, tmp_path, arguments, said):
+    shutil.copytree(swept, tmp_path, dirs_exist_ok=True)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     ended = door(*SHORT, "-m", *arguments)
     assert ended.code == 2

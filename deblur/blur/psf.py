@@ -99,6 +99,7 @@ def in_chunks(
 
 def good_size(size: int) -> int:
     """The smallest number of at least `size` without prime factors above 5: quick to transform."""
+    size = int(size)  # of an export for any size, too: it would follow a number without value through this for minutes
     while True:
         rest = size
         for factor in (2, 3, 5):

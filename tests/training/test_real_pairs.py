@@ -33,7 +33,7 @@ def run(door, tmp_path):
     return only_run(tmp_path / "outputs")
 
 
-def test_a_run_on_real_pairs_is_evaluated_shown_and_used(door, run, tmp_path):
+def test_a_run_on_real_pairs_is_evaluated_shown_and_used(door, figures, run, tmp_path):
     psnr = results(run)["metrics"]["test/psnr"]
     assert yaml.safe_load((run / "config.yaml").read_text())["blur"]["_target_"] == "deblur.blur.NoBlur"
     for name in ("restorations", "psf"):

@@ -193,7 +193,7 @@ def test_init_starts_from_another_runs_weights(door, run, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_run_says_finished_only_when_all_its_files_are_there(door, tmp_path, monkeypatch):
+def test_a_run_says_finished_only_when_all_its_files_are_there(door, figures, tmp_path, monkeypatch):
     from deblur.training import train
 
     def stop(run, *_):

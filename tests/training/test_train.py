@@ -20,7 +20,7 @@ from deblur.training.train import make_plan
 from tests.conftest import TINY, assert_equal_weights, only_run, results, weights
 
 
-def test_a_run_leaves_its_folder_and_prints_its_table(door, tmp_path):
+def test_a_run_leaves_its_folder_and_prints_its_table(door, figures, tmp_path):
     ended = door(*TINY)
     assert ended.code == 0, ended.err
     for words in (
