@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 import torch
@@ -30,44 +33,57 @@ def run_side_by_side(job: Job, names: Sequence[str], at_once: int, ended: Callab
         job: called with a name and a place, 0 to at_once - 1, that no other job has at the time; returns its exit code.
         names: of the jobs, in the order in which they start.
         at_once: processes at one time.
-        ended: called here with the name and exit code of each job that has ended; the code is -n after signal n.
+        ended: called here with the name and exit code of each job that has ended; the code is -n where signal n killed
+            it, and 128 + n where it was told to stop before it could listen.
     """
     forks = sys.platform == "linux" and not torch.cuda.is_available()
     context = multiprocessing.get_context("fork" if forks else "spawn")
+    if not forks:
+        resource_tracker.ensure_running()  # else the first process starts it, which lets the signals through again
     waiting, running = list(names), {}
     with _heard() as (told, news):
-        while running or (waiting and not told):
-            while waiting and len(running) < at_once and not told:
-                place = min(set(range(at_once)) - {place for _, _, place in running.values()})
-                name = waiting.pop(0)
-                process = context.Process(target=_run, args=(job, name, place), name=name)
-                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # as the process starts: until it has its handlers
-                try:
-                    process.start()
-                finally:
-                    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-                running[process.sentinel] = (name, process, place)
-            for ready in wait([news, *running]):
-                if ready is news:
-                    number = news.recv()
-                    for _, process, _ in running.values():
-                        os.kill(process.pid, number)
-                else:
-                    name, process, _ = running.pop(ready)
-                    process.join()
-                    ended(name, process.exitcode)
+        try:
+            while running or (waiting and not told):
+                while waiting and len(running) < at_once and not told:
+                    place = min(set(range(at_once)) - {place for _, _, place in running.values()})
+                    name = waiting.pop(0)
+                    process = context.Process(target=_run, args=(job, name, place), name=name)
+                    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the process has its handlers
+                    try:
+                        process.start()
+                    finally:
+                        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                    running[process.sentinel] = (name, process, place)
+                for ready in wait([news, *running]):
+                    if ready is news:
+                        _tell(running, news.recv())
+                    else:
+                        name, process, _ = running.pop(ready)
+                        process.join()
+                        ended(name, process.exitcode)
+        finally:  # after an error of this process alone
+            _tell(running, signal.SIGTERM)
+            for _, process, _ in running.values():
+                process.join()
     return told[0] if told else None
+
+
+def _tell(running: Mapping[int, tuple[str, BaseProcess, int]], number: int) -> None:
+    for _, process, _ in running.values():
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(process.pid, number)
 
 
 def _run(job: Job, name: str, place: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C on the terminal reaches the first process alone, which hands it on once
-    parent = multiprocessing.parent_process()
     for number in _SIGNALS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(number, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # blocked where this process was started
+    parent = multiprocessing.parent_process().pid
 
     def follow() -> None:
-        parent.join()
+        while os.getppid() == parent:  # what its end would close, later processes have copies of
+            time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, daemon=True).start()
@@ -75,6 +91,11 @@ def _run(job: Job, name: str, place: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # what this process inherited, the first one will close
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """What a signal does before and after a job has handlers of its own, when there is nothing to save."""
+    os._exit(128 + number)
 
 
 @contextmanager

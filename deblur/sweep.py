@@ -5,36 +5,29 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.types import HydraContext, RunMode
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from deblur.cli import CONFIGS, call, compose, make_console, prepare_logging, settings_of
+from deblur.cli import call, compose, make_console, prepare_logging, settings_of
 from deblur.errors import ArgumentError, UsageError, shown
+from deblur.jobs import Jobs, gpus_for, hydra_at_work, launch, record_failure, run_in_turn, run_side_by_side
 from deblur.summary import Job, Sweep, check_metric
-from deblur.training.run import InUse, MadeOtherwise, Run, folder_name, suffixed
+from deblur.training.run import MadeOtherwise, Run, folder_name, suffixed
 
 log = logging.getLogger(__name__)
 
@@ -56,29 +49,33 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     overrides = get_args_parser().parse_args(list(arguments)).overrides
     ours = [override for override in overrides if not override.startswith("hydra")]
     theirs = [override for override in overrides if override.startswith("hydra")]
-    with _hydra() as loader:
-        at_once = _jobs_at_once(loader.load_configuration(config_name, theirs, RunMode.RUN))
+    with hydra_at_work() as loader:
+        launcher = loader.load_configuration(config_name, theirs, RunMode.RUN).hydra.launcher
         first = expand(ours, loader)[0][0]
     config = compose(config_name, first)
+    at_once = _jobs_at_once(launcher, config.trainer)
     folder = _folder(config)
     ours = _as_before(folder, ours)
-    with _hydra() as loader:
+    with hydra_at_work() as loader:
         jobs, swept = expand(ours, loader)
     plan = _plan(folder, config.sweep.metric, jobs, swept, ours)
-    place = f"sweep.name='{plan.folder.name}'"
-    commands = {job.name: [*line, place, f"sweep.job='{job.name}'"] for job, line in zip(plan.jobs, jobs, strict=True)}
+    commands = {job.name: [*line, f"sweep.job='{job.name}'"] for job, line in zip(plan.jobs, jobs, strict=True)}
     if at_once > 1:
         import torch
 
         torch.set_num_threads(1)  # threads of this process would be missing in its copies
     settings = {name: settings_of(config_name, command)[0] for name, command in commands.items()}
+    _place(plan, settings, commands)
     refused, work = _checked(f"{task.partition(':')[0]}:check_job", plan, settings)
 
+    if config.sweep.name is None:
+        plan = replace(plan, folder=_new_folder(plan.folder))
+        _place(plan, settings, commands)
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan.save()
     states = {job.name: Run(plan.folder / job.name).state() for job in plan.jobs}
     for name, error in refused.items():
-        _record(plan.folder / name, settings[name], error)
+        record_failure(plan.folder / name, settings[name], error)
     left = [name for name, state in states.items() if state not in ("finished", "running")]
     todo = [name for name in left if name not in refused]
     if at_once > 1:
@@ -89,11 +86,11 @@ def sweep(config_name: str, task: str, arguments: Sequence[str]) -> int:
     if len(left) + finished < len(plan.jobs):
         log.info("%d jobs are being run by another process", len(plan.jobs) - len(left) - finished)
 
-    run = _Task(task, str(plan.folder), {name: settings[name] for name in todo}, commands, at_once, time.time())
+    run = Jobs(task, str(plan.folder), {name: settings[name] for name in todo}, commands, at_once, time.time())
     if at_once == 0:
-        codes = _launch(config_name, theirs, run, todo)
+        codes = launch(config_name, theirs, run, todo)
     else:
-        codes = _run_side_by_side(run, todo) if at_once > 1 else _run_in_turn(run, todo)
+        codes = run_side_by_side(run, todo) if at_once > 1 else run_in_turn(run, todo)
     plan.write()
     named = [override for override in ours if not override.startswith("sweep.name=")]
     again = ["python", sys.argv[0], "-m", *named, *theirs, f"sweep.name={plan.folder.name}"]
@@ -126,6 +123,27 @@ def _folder(config: DictConfig) -> Path:
         return parent / folder_name(str(config.sweep.name))
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return parent / next(name for name in suffixed(now) if not (parent / name).exists())
+
+
+def _new_folder(wanted: Path) -> Path:
+    """The folder wanted, made now, or another if a sweep that began in the same second has taken it meanwhile."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+
+    def is_ours(folder: Path) -> bool:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            return False
+        return True
+
+    return next(filter(is_ours, map(wanted.with_name, suffixed(wanted.name))))
+
+
+def _place(plan: Sweep, settings: Mapping[str, dict[str, Any]], commands: Mapping[str, list[str]]) -> None:
+    """Name the sweep's folder in the settings and commands of its jobs."""
+    for name, command in commands.items():
+        settings[name]["sweep"]["name"] = plan.folder.name
+        command[:] = [o for o in command if not o.startswith("sweep.name=")] + [f"sweep.name='{plan.folder.name}'"]
 
 
 def _command(typed: Sequence[str]) -> list[str]:
@@ -200,141 +218,6 @@ def _checked(
     return refused, work
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What runs a job, in this process or another.
-
-    Attributes:
-        task: `module:function` that trains.
-        folder: of the sweep.
-        settings: of each job that is to run, by name.
-        commands: the overrides of each job.
-        at_once: jobs at one time on this machine; 0 if they run elsewhere.
-        started: when the sweep did, seconds.
-    """
-
-    task: str
-    folder: str
-    settings: dict[str, dict[str, Any]]
-    commands: dict[str, list[str]]
-    at_once: int
-    started: float
-
-    def __call__(self, name: str, place: int) -> int:
-        prepare_logging()
-        number = list(self.settings).index(name) + 1
-        log.info("job %d of %d: %s%s", number, len(self.settings), name, self._time_left())
-        settings = copy.deepcopy(self.settings[name])
-        settings["trainer"]["devices"] = _device(settings["trainer"], place)
-        if self.at_once != 1:
-            settings["trainer"]["enable_progress_bar"] = False
-        if self.at_once > 1:
-            import torch
-
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.at_once))
-        try:
-            return call(self.task, settings, self.commands[name])
-        except InUse as error:  # since this sweep has looked; the other process will write how it ends
-            log.info("%s", error)
-            return 0
-        except Exception as error:
-            if not isinstance(error, UsageError):
-                log.exception("%s", name)  # no user's fault, but still the failure of one job alone
-            self.record(name, error)
-            return 1
-        finally:
-            Sweep.open(self.folder).write()
-
-    def launched(self, config: DictConfig) -> int:
-        """Run the job of a config that one of Hydra's launchers has composed, on another machine."""
-        name = config.sweep.job
-        return self(name, list(self.settings).index(name))
-
-    def record(self, name: str, error: Exception) -> None:
-        """Write down that a job failed of which nothing else could tell."""
-        _record(Path(self.folder) / name, self.settings[name], error)
-
-    def _time_left(self) -> str:
-        states = [Run(Path(self.folder) / name).state() for name in self.settings]
-        ended = sum(state in ("finished", "failed") for state in states)
-        if not ended:
-            return ""
-        left = (time.time() - self.started) / ended * (len(states) - ended)
-        return f" (about {left / 60:.0f} min left)" if left > 90 else f" (about {left:.0f} s left)"
-
-
-def _run_in_turn(run: _Task, names: Sequence[str]) -> list[int]:
-    """The exit codes of the jobs, run one after the other until one is interrupted."""
-    codes = []
-    for name in names:
-        codes.append(run(name, 0))
-        if codes[-1] >= 128:
-            break
-    return codes
-
-
-def _run_side_by_side(run: _Task, names: Sequence[str]) -> list[int]:
-    """The exit codes of the jobs, so many at once; 128 + the signal if one stopped them all."""
-    from deblur.processes import run_side_by_side
-
-    codes = []
-
-    def ended(name: str, code: int) -> None:
-        if code < 0:
-            run.record(name, RuntimeError(f"its process was ended by {signal.Signals(-code).name}"))
-            Sweep.open(run.folder).write()
-        codes.append(1 if code < 0 else code)
-
-    told = run_side_by_side(run, names, run.at_once, ended)
-    return codes if told is None else [128 + told]
-
-
-def _launch(config_name: str, overrides: Sequence[str], run: _Task, names: Sequence[str]) -> list[int]:
-    """The exit codes of the jobs, run by the launcher that Hydra's own overrides name."""
-    if not names:
-        return []
-    with _hydra() as loader:
-        config = loader.load_configuration(config_name, [*overrides, *run.commands[names[0]]], RunMode.RUN)
-        jobs = _launched(loader, config, run, names)
-    codes = []
-    for name, job in zip(names, jobs, strict=True):
-        if job.status is JobStatus.FAILED:
-            run.record(name, job._return_value)
-        codes.append(1 if job.status is JobStatus.FAILED else int(job.return_value))
-    return codes
-
-
-def _launched(loader: ConfigLoader, config: DictConfig, run: _Task, names: Sequence[str]) -> Sequence[JobReturn]:
-    if "submitit_folder" in config.hydra.launcher:
-        config.hydra.launcher.submitit_folder = f"{Path(run.folder).resolve()}/.submitit/%j"
-        log.info("%d jobs are submitted; what they print lies in %s", len(names), Path(run.folder) / ".submitit")
-    context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
-    plugins = Plugins.instance()
-    launcher = plugins.instantiate_launcher(hydra_context=context, task_function=run.launched, config=config)
-    return launcher.launch([run.commands[name] for name in names], 0)
-
-
-def _device(trainer: Mapping[str, Any], place: int) -> Any:
-    """The devices of a job: one, and on a machine with several GPUs each job's another."""
-    if trainer["devices"] != "auto":
-        return trainer["devices"]
-    import torch
-
-    if trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.device_count() > 1:
-        return [place % torch.cuda.device_count()]
-    return 1
-
-
-def _record(folder: Path, settings: Mapping[str, Any], error: Exception) -> None:
-    """Write down a job that could not start."""
-    run = Run(folder)
-    if run.state() == "running":
-        return  # by another process, which will write how it ends
-    folder.mkdir(parents=True, exist_ok=True)
-    run.write_config(settings)
-    run.write_results(status="failed", name=settings["name"], metrics={}, error=shown(error))
-
-
 def _conclude(plan: Sweep, code: int, again: str) -> int:
     """Print the table and what failed; returns the sweep's exit code."""
     plan.show(make_console())
@@ -352,30 +235,20 @@ def _conclude(plan: Sweep, code: int, again: str) -> int:
     return int(bool(failures) or bool(left) or code != 0)
 
 
-@contextmanager
-def _hydra() -> Iterator[ConfigLoader]:
-    """Within the block, Hydra is at work, and what is handed over composes its configs."""
-    GlobalHydra.instance().clear()
-    initialize_config_dir(str(CONFIGS), version_base="1.3")
-    try:
-        yield GlobalHydra.instance().config_loader()
-    finally:
-        GlobalHydra.instance().clear()
-
-
-def _jobs_at_once(config: DictConfig) -> int:
+def _jobs_at_once(launcher: DictConfig, trainer: Mapping[str, Any]) -> int:
     """How many jobs run at once on this machine; 0 if they run elsewhere.
 
     Raises:
         UsageError: it is no number of jobs.
     """
-    launcher = config.hydra.launcher
     if "n_jobs" not in launcher:
         return 1 if "basic" in str(launcher._target_) else 0
     jobs = launcher.n_jobs
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0 or jobs < -1:
-        raise UsageError(f"hydra.launcher.n_jobs={shown(jobs)}: must be a number of jobs, or -1 for one on each core")
-    return jobs if jobs > 0 else os.cpu_count() or 1
+        raise UsageError(
+            f"hydra.launcher.n_jobs={shown(jobs)}: must be a number of jobs, or -1 for one on each GPU or else core"
+        )
+    return jobs if jobs > 0 else gpus_for(trainer) or os.cpu_count() or 1
 
 
 def main(arguments: Sequence[str]) -> int:

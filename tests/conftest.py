@@ -22,6 +22,9 @@ __all__ = ["TINY", "Ended", "only_run", "write_idx"]  # what other tests take fr
 
 torch.set_num_threads(1)  # what the tests compute is too small to share
 
+# What a test puts in the place of something reaches parallel jobs only if they are copies of this process.
+copied = pytest.mark.skipif(torch.cuda.is_available(), reason="processes start anew where there is a GPU")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

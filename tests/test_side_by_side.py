@@ -14,13 +14,27 @@ from pathlib import Path
 import pytest
 
 from deblur.processes import run_side_by_side
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copied
 
 NAMES = [f"job{number}" for number in range(5)]
 
 
+def write_pid(name: str, place: int) -> int:
+    """A job that a process that starts anew can import."""
+    Path(name).write_text(str(os.getpid()))
+    return place
+
+
+def test_a_process_that_starts_anew_runs_its_job(tmp_path, ended, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert run_side_by_side(write_pid, NAMES[:1], 1, ended) is None
+    assert ended == {"job0": 0}
+    assert int((tmp_path / "job0").read_text()) != os.getpid()
+
+
 @pytest.fixture
-def ended():
+def ended() -> dict[str, int]:
     """What `run_side_by_side` told of jobs that ended: exit codes by name."""
 
     class Ended(dict):
@@ -30,6 +44,7 @@ def ended():
     return Ended()
 
 
+@copied
 def test_jobs_run_once_each_never_more_than_asked_and_in_places_of_their_own(tmp_path, ended):
     def job(name: str, place: int) -> int:
         mine = tmp_path / f"at-{place}"
@@ -46,6 +61,7 @@ def test_jobs_run_once_each_never_more_than_asked_and_in_places_of_their_own(tmp
     assert str(os.getpid()) not in pids
 
 
+@copied
 def test_two_jobs_run_at_the_same_time(tmp_path, ended):
     def job(name: str, place: int) -> int:
         (tmp_path / name).touch()
@@ -60,6 +76,68 @@ def test_two_jobs_run_at_the_same_time(tmp_path, ended):
     assert ended == {"job0": 0, "job1": 0}
 
 
+@copied
+def test_a_job_that_is_told_to_stop_before_it_listens_says_which_signal_it_was(ended):
+    def job(name: str, place: int) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+        return 0
+
+    assert run_side_by_side(job, NAMES[:1], 1, ended) is None
+    assert ended == {"job0": 143}
+
+
+@copied
+def test_a_signal_as_a_job_ends_reaches_the_others(tmp_path, monkeypatch):
+    """Starting a process reaps those that have ended: their numbers are nobody's by the time that all are told."""
+    found: dict[str, int] = {}
+
+    def job(name: str, place: int) -> int:
+        if name in ("job0", "job1"):
+            return 0
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(3))
+        (tmp_path / name).touch()
+        time.sleep(20)
+        return 0
+
+    def ended(name: str, code: int) -> None:
+        found[name] = code
+        if name == "job0":
+            time.sleep(0.5)  # job1 ends
+
+    start = BaseProcess.start
+
+    def slow(process: BaseProcess) -> None:
+        start(process)
+        if process.name == "job2":
+            _wait_for(tmp_path / "job2")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(BaseProcess, "start", slow)
+    assert run_side_by_side(job, NAMES[:3], 2, ended) == signal.SIGTERM
+    assert found == {"job0": 0, "job1": 0, "job2": 3}
+
+
+@copied
+def test_after_an_error_of_this_process_the_jobs_are_told_and_waited_for(tmp_path):
+    def job(name: str, place: int) -> int:
+        if name == "job0":
+            _wait_for(tmp_path / "job1")
+            return 0
+        signal.signal(signal.SIGTERM, lambda number, frame: ((tmp_path / "told").touch(), os._exit(3)))
+        (tmp_path / name).touch()
+        time.sleep(20)
+        return 0
+
+    def fail(name: str, code: int) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        run_side_by_side(job, NAMES[:2], 2, fail)
+    assert (tmp_path / "told").exists()
+
+
+@copied
 def test_a_job_that_is_killed_fails_alone(ended):
     def job(name: str, place: int) -> int:
         if name == "job1":
@@ -70,6 +148,7 @@ def test_a_job_that_is_killed_fails_alone(ended):
     assert ended == {name: -9 if name == "job1" else 0 for name in NAMES}
 
 
+@copied
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_all_that_run_and_no_more_start(tmp_path, ended, number):
     def job(name: str, place: int) -> int:
@@ -94,6 +173,7 @@ def test_a_signal_reaches_all_that_run_and_no_more_start(tmp_path, ended, number
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@copied
 def test_a_signal_to_another_thread_reaches_a_job_that_has_just_started(tmp_path, ended, monkeypatch):
     """The threads of libraries block no signals: the handler can run before the start of a process has returned."""
     start = BaseProcess.start
@@ -131,20 +211,24 @@ def test_jobs_are_told_to_stop_when_their_starter_is_killed(tmp_path):
         "from deblur.processes import run_side_by_side\n"
         "def job(name, place):\n"
         "    def stop(number, frame):\n"
-        "        pathlib.Path('stopped').write_text(str(int(number)))\n"
+        "        time.sleep(3 * (name == 'two'))\n"
+        "        pathlib.Path(f'{name}-stopped').touch()\n"
         "        sys.exit(1)\n"
         "    signal.signal(signal.SIGTERM, stop)\n"
-        "    pathlib.Path('started').touch()\n"
+        "    pathlib.Path(f'{name}-started').touch()\n"
         "    time.sleep(20)\n"
-        "run_side_by_side(job, ['one'], 1, print)\n"
+        "if __name__ == '__main__':\n"
+        "    run_side_by_side(job, ['one', 'two'], 2, print)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     starter = subprocess.Popen([sys.executable, str(script)], cwd=tmp_path, env=environment)
-    _wait_for(tmp_path / "started")
+    for name in ("one", "two"):
+        _wait_for(tmp_path / f"{name}-started")
     starter.kill()
     starter.wait()
-    _wait_for(tmp_path / "stopped")
-    assert int((tmp_path / "stopped").read_text() or 15) == signal.SIGTERM
+    _wait_for(tmp_path / "one-stopped")
+    assert not (tmp_path / "two-stopped").exists()  # which takes its time, and keeps no other from hearing
+    _wait_for(tmp_path / "two-stopped")
 
 
 def _wait_for(path: Path) -> None:

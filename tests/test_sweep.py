@@ -18,7 +18,7 @@ from deblur.sweep import expand
 from deblur.training import train
 from deblur.training.checkpoint import RunCheckpoint
 from deblur.training.run import Run
-from tests.conftest import ROOT, TINY, table
+from tests.conftest import ROOT, TINY, copied, table
 
 SHORT = (*TINY, "trainer.max_epochs=1", "sweep.name=mine")
 
@@ -62,7 +62,9 @@ def test_hparams_hold_every_swept_key_and_metric(door, tmp_path):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     assert door(*SHORT, "-m", "model.depth=2,3").code == 0
-    for run in (tmp_path / "outputs/sweeps/mine").glob("model*"):
+    runs = list((tmp_path / "outputs/sweeps/mine").glob("model*"))
+    assert len(runs) == 2
+    for run in runs:
         events = EventAccumulator(str(run))
         events.Reload()
         content = HParamsPluginData()
@@ -285,6 +287,41 @@ def test_a_glob_stands_for_the_options_of_its_group(door, tmp_path):
     assert ended.err == "error: loss=glob(none*): stands for no job\n"
 
 
+def test_sweeps_that_begin_in_the_same_second_have_folders_of_their_own(door, tmp_path, monkeypatch):
+    """The folder is made once all is checked: by then another sweep may have taken the name."""
+    check, sweeps = train.check_job, tmp_path / "outputs/sweeps"
+
+    def check_late(settings):
+        (sweeps / settings["sweep"]["name"]).mkdir(parents=True, exist_ok=True)  # by the other
+        return check(settings)
+
+    monkeypatch.setattr(train, "check_job", check_late)
+    ended = door(*SHORT[:-1], "-m", "seed=1,2")
+    assert ended.code == 0, ended.err
+    theirs, mine = sorted(sweeps.iterdir(), key=lambda folder: len(folder.name))
+    assert not list(theirs.iterdir())
+    assert {row["status"] for row in table(mine)} == {"finished"}
+    assert yaml.safe_load((mine / "seed=1/config.yaml").read_text())["sweep"]["name"] == mine.name
+
+
+def test_a_job_that_another_sweep_of_the_name_has_begun_otherwise_is_not_taken_for_this_one(
+    door, tmp_path, monkeypatch
+):
+    whole = train.train
+
+    def begin_otherwise(settings, typed):
+        other = {**settings, "optimizer": {**settings["optimizer"], "lr": 0.5}}
+        if settings["model"]["depth"] == 3:
+            whole(other, typed)
+        return whole(settings, typed)
+
+    monkeypatch.setattr(train, "train", begin_otherwise)
+    ended = door(*SHORT, "-m", "model.depth=2,3")
+    assert ended.code == 1
+    assert "model.depth=3: was made with optimizer.lr=0.5; take another sweep.name" in ended.err
+    assert {row["status"] for row in table(tmp_path / "outputs/sweeps/mine")} == {"finished"}
+
+
 def test_overrides_expand_to_their_product():
     jobs, swept = expand(["seed=1,2", "blur.length=[5,9],[1,2]", "model=cnn"])
     assert swept == ["seed", "blur.length"]
@@ -304,6 +341,7 @@ def test_parallel_jobs_lose_no_row_and_share_no_folder(door, tmp_path):
     assert len({row["test/psnr"] for row in rows}) == 4
 
 
+@copied
 def test_a_parallel_job_that_is_killed_stands_in_the_table_and_is_tried_again(door, tmp_path, monkeypatch):
     original = RunCheckpoint.on_train_batch_end
 
@@ -328,21 +366,27 @@ def test_a_parallel_job_that_is_killed_stands_in_the_table_and_is_tried_again(do
     assert {row["status"] for row in table(folder)} == {"finished"}
 
 
+@copied
 def test_parallel_jobs_that_are_interrupted_are_continued(door, tmp_path, monkeypatch):
     original = RunCheckpoint.on_train_batch_end
 
     def interrupt(self, trainer, module, *arguments):
-        if module.hparams.seed == 2 and trainer.global_step == 3:
+        if module.hparams.seed == 2 and trainer.global_step == 3:  # of 140
             os.kill(os.getppid(), signal.SIGINT)
         return original(self, trainer, module, *arguments)
 
+    command = ["-m", *TINY, "seed=1,2", "sweep.name=mine", *PARALLEL, "trainer.max_epochs=20"]
     with monkeypatch.context() as patch:
         patch.setattr(RunCheckpoint, "on_train_batch_end", interrupt)
-        ended = door("-m", *TINY, "seed=1,2,3,4", "sweep.name=mine", *PARALLEL, "trainer.max_epochs=40")
+        ended = door(*command)
     assert ended.code == 130
     assert "the same command continues it" in ended.err.strip().splitlines()[-1]
     folder = tmp_path / "outputs/sweeps/mine"
     assert {row["run"]: row["status"] for row in table(folder)}["seed=2"] == "interrupted"
+    ended = door(*command)
+    assert ended.code == 0, ended.err
+    assert "continued" in ended.err
+    assert {row["status"] for row in table(folder)} == {"finished"}
 
 
 @pytest.mark.parametrize("jobs", ["0", "-2", "two", "true"])
@@ -351,7 +395,7 @@ def test_a_wrong_number_of_parallel_jobs_is_one_line(door, tmp_path, jobs):
     assert ended.code == 2
     assert (
         ended.err.strip()
-        == f"error: hydra.launcher.n_jobs={jobs}: must be a number of jobs, or -1 for one on each core"
+        == f"error: hydra.launcher.n_jobs={jobs}: must be a number of jobs, or -1 for one on each GPU or else core"
     )
     assert not list(tmp_path.iterdir())
 

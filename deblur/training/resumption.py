@@ -12,19 +12,29 @@ from typing import Any
 from deblur.data.module import DeblurDataModule
 from deblur.errors import UsageError
 from deblur.training.checkpoint import read_checkpoint
-from deblur.training.run import Run, whole_file
+from deblur.training.run import MadeOtherwise, Run, whole_file
+from deblur.training.settings import differences
 from deblur.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 
 
 def earlier_try(settings: Mapping[str, Any]) -> Run | None:
-    """What there is of an earlier try of this job of a sweep, killed before it wrote anything perhaps; or None."""
+    """What there is of an earlier try of this job of a sweep, killed before it wrote anything perhaps; or None.
+
+    Raises:
+        MadeOtherwise: it has checkpoints that were made with other settings.
+    """
     if settings["sweep"]["job"] is None:
         return None
     root = Path(settings["output_root"]).expanduser() / "sweeps"
     run = Run(root / settings["sweep"]["name"] / settings["sweep"]["job"])
-    return run if run.path.is_dir() else None
+    if not run.path.is_dir():
+        return None
+    other = differences(run.config(), settings) if run.checkpoints else []
+    if other:
+        raise MadeOtherwise(f"{run.path}: was made with {' '.join(other)}; take another sweep.name")
+    return run
 
 
 def clear(run: Run) -> None:

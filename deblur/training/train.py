@@ -48,13 +48,12 @@ from deblur.training.resumption import clear, earlier_try, is_finished, keep_as_
 from deblur.training.run import (
     PUBLISHED,
     InUse,
-    MadeOtherwise,
     Run,
     folder_name,
     telling_version,
     trained_checkpoint,
 )
-from deblur.training.settings import check_settings, differences, resumed_settings, section, summary_of
+from deblur.training.settings import MAY_DIFFER, check_settings, resumed_settings, section, summary_of
 from deblur.training.task import check_psfs, complete_task, load_estimator
 from deblur.training.trainer import check_trainer, make_trainer
 from deblur.training.trial import Pruned, TrialWatch
@@ -86,12 +85,8 @@ def check_job(composed: Mapping[str, Any]) -> int:
     check_settings(composed)
     refuse_processes(composed, "a job of a sweep (-m)")
     earlier = earlier_try(composed)
-    if earlier is not None and earlier.checkpoints:
-        other = differences(earlier.config(), composed)
-        if other:
-            raise MadeOtherwise(f"{earlier.path}: was made with {' '.join(other)}; take another sweep.name")
-        if earlier.state() == "finished":
-            return 0
+    if earlier is not None and earlier.state() == "finished" and earlier.checkpoints:
+        return 0
     with trusting(EVERYTHING):
         return _work(make_plan(composed))
 
@@ -156,7 +151,7 @@ def train(composed: Mapping[str, Any], typed: Sequence[str]) -> int:
             if run is not None and run.state() == "running":
                 raise InUse(f"{run.path}: another process is working in this run")
             if run is not None and run.checkpoints:
-                settings = resumed_settings(run, composed, [])
+                settings = resumed_settings(run, composed, MAY_DIFFER)
             elif run is not None:
                 clear(run)  # failed, or was killed, before there was anything to keep
                 run = None
