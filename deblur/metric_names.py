@@ -12,3 +12,8 @@ VALIDATION, TEST = (tuple(f"{split}/{name}" for name in (*NAMES, PSF_CORRELATION
 def metric_mode(name: str) -> str:
     """`min` for losses and errors, `max` for all other metrics."""
     return "min" if name.split("/")[-1].startswith(("loss", "mse")) else "max"
+
+
+def is_better(name: str, value: float, other: float) -> bool:
+    """Whether the value of the metric is better than the other; of equal ones neither is."""
+    return value < other if metric_mode(name) == "min" else value > other

@@ -12,7 +12,8 @@ from deblur.metric_names import NAMES, PSF_CORRELATION
 
 HIGHEST_PSNR = 100.0  # dB, of an exact image: no infinity reaches a file
 
-_PIXELS = 2**17  # of the images whose structure is compared at once on the CPU
+# Values of the images whose structure is compared at once: what stays in the cache, or in about a gigabyte of a GPU.
+_CPU_PIXELS, _GPU_PIXELS = 2**17, 2**22
 
 
 def image_metrics(images: Tensor, sharp: Tensor) -> dict[str, Tensor]:
@@ -45,7 +46,8 @@ def ssim(images: Tensor, sharp: Tensor) -> Tensor:
     Args:
         images, sharp: (B, C, H, W) in [0, 1].
     """
-    count = max(1, _PIXELS // max(1, images[:1].numel())) if images.device.type == "cpu" else max(1, len(images))
+    most = _CPU_PIXELS if images.device.type == "cpu" else _GPU_PIXELS
+    count = max(1, most // max(1, images[:1].numel()))
     return torch.cat([_ssim(x, y) for x, y in zip(images.split(count), sharp.split(count), strict=True)])
 
 

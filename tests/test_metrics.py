@@ -13,6 +13,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from deblur.metric_names import is_better
 from deblur.metrics import NAMES, RestorationMetrics, image_metrics, psf_correlation, psnr_of, ssim
 
 SHAPES = [(5, 1, 28, 28), (3, 3, 17, 40)]
@@ -210,3 +211,11 @@ def test_the_mean_correlation_is_there_where_psfs_are_found():
     for part, values in ((slice(0, 2), [0.5, 0.9]), (slice(2, 5), [0.1, 0.2, 0.3])):
         metrics.update(images[part], images[part], sharp[part], torch.tensor(values))
     assert metrics.compute()["psf_correlation"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("name", "better"), [("val/psnr", 2.0), ("val/mse", 1.0), ("train/loss", 1.0)])
+def test_of_equal_values_none_is_better(name, better):
+    worse = 3.0 - better
+    assert is_better(name, better, worse)
+    assert not is_better(name, worse, better)
+    assert not is_better(name, better, better)

@@ -15,6 +15,15 @@ import torch
 ROUNDS = 7  # measurements of each side
 
 
+def on_device(device: torch.device) -> list[str]:
+    """The overrides that a training runs on this device with."""
+    gpu = device.type == "cuda"
+    return [
+        f"trainer.accelerator={'gpu' if gpu else device.type}",
+        f"trainer.devices={f'[{device.index or 0}]' if gpu else 1}",
+    ]
+
+
 @dataclass(frozen=True)
 class Side:
     """What is measured: a call that makes so many images.

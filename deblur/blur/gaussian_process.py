@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deblur.blur.base import PathBlur
+from deblur.blur.psf import product, running_sum
 from deblur.errors import check_number
 
 _NODES = 128  # nodes of the curve that is walked along
@@ -37,9 +38,9 @@ class GaussianProcess(PathBlur):
     def draw_paths(self, batch_size: int, generator: torch.Generator) -> Tensor:
         device = generator.device
         noise = torch.randn(batch_size * 2, _NODES, generator=generator, device=device)
-        curve = (noise @ self._root.to(device).mT).view(batch_size, 2, _NODES)
+        curve = product(noise, self._root.to(device).mT).view(batch_size, 2, _NODES)
         pieces = torch.hypot(*curve.diff(dim=-1).unbind(1))
-        walked = torch.cat([torch.zeros(batch_size, 1, device=device), pieces.cumsum(dim=-1)], dim=-1)
+        walked = torch.cat([torch.zeros(batch_size, 1, device=device), running_sum(pieces)], dim=-1)
         total = walked[:, -1:]
         wanted = torch.linspace(0, 1, self.points, device=device) * total
         right = torch.searchsorted(walked, wanted).clamp_(1, _NODES - 1)

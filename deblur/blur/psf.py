@@ -24,6 +24,19 @@ _FFT_PSF, _FFT_IMAGE = 21, 64
 _FFT_CPU_CHUNK = 2**19  # pixels of all channels that are transformed at once there: little memory, and in the cache
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product; on a GPU, where a training may round those of single precision to TF32, in double."""
+    return (a.double() @ b.double()).to(a.dtype) if a.is_cuda else a @ b
+
+
+def running_sum(values: Tensor) -> Tensor:
+    """The cumulative sums along the last axis; on a GPU a product, since torch's own depends on chance there."""
+    if not values.is_cuda:
+        return values.cumsum(dim=-1)
+    size = values.shape[-1]
+    return product(values, torch.ones(size, size, dtype=values.dtype, device=values.device).triu())
+
+
 def draw_psf(trajectory: Tensor, size: int) -> Tensor:
     """The PSF of each trajectory, (B, 1, size, size): its points splatted bilinearly around the central pixel.
 

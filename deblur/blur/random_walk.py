@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deblur.blur.base import Blur, Motion
 from deblur.blur.camera import Camera
-from deblur.blur.psf import convolve, draw_psf, in_chunks
+from deblur.blur.psf import convolve, draw_psf, in_chunks, running_sum
 from deblur.errors import ArgumentError, check_integer, check_number
 
 
@@ -95,7 +95,7 @@ class RandomWalk(Blur):
         noise, camera = self._draw_noise(batch_size, generator), self._draw_camera(batch_size, generator)
         if camera is not None:
             moves *= camera[:, :1, None]
-        trajectory = torch.cat([torch.zeros_like(moves[:, :1]), moves.cumsum(dim=1)], dim=1)
+        trajectory = torch.cat([torch.zeros_like(moves[:, :1]), running_sum(moves.mT).mT], dim=1)
         return Walk(trajectory, noise, self.step, camera)
 
     def move(self, images: Tensor, motion: Walk) -> Tensor:

@@ -120,11 +120,14 @@ def _mean_of_frames(images: Tensor, poses: Tensor, size: tuple[int, int], outsid
 
     One frame at a time: all at once would take T times the images' memory.
     """
-    shape = (*images.shape[:2], *size)
     frames = _placed(poses, size, tuple(images.shape[-2:])).unbind(1)
-    total = torch.zeros(shape, dtype=images.dtype, device=images.device)
+    total = torch.zeros(*images.shape[:2], *size, dtype=images.dtype, device=images.device)
+    rows, columns = (poses.new_tensor([0.0]) if side == 1 else torch.linspace(-1, 1, side).to(poses) for side in size)
+    rows, columns = rows.view(-1, 1, 1), columns.view(-1, 1)
     for frame in frames:
-        grid = F.affine_grid(frame, shape, align_corners=True).to(images.dtype)
+        by_x, by_y, shift = frame[:, None, None].unbind(-1)  # (B, 1, 1, 2) each
+        # what `affine_grid` makes by a product of matrices, which a training on a GPU may round to TF32
+        grid = (by_x * columns + (by_y * rows + shift)).to(images.dtype)
         total += F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=True)
     return total.div_(len(frames))
 

@@ -38,6 +38,7 @@ from deblur.evaluation.registry import METRICS, choose
 from deblur.evaluation.report import show_report, write_report
 from deblur.evaluation.results import results_of
 from deblur.folders import try_folder, writing_to
+from deblur.training.record import is_want_of_memory
 from deblur.training.restorer import choose_device
 from deblur.training.run import Run, folder_name, run_of
 from deblur.training.settings import check_keys, section
@@ -155,8 +156,8 @@ def _evaluated(
     with _progress(conditions, pairs, len(networks), kinds, settings["baseline_images"]) as advance:
         for module, these in zip(modules, pairs, strict=True):
             chosen.append(_choose(kinds, module, settings["baseline_images"], advance))
-            found.append(
-                measure_methods(
+            try:
+                measured = measure_methods(
                     these,
                     networks,
                     _methods(chosen[-1], module),
@@ -166,7 +167,12 @@ def _evaluated(
                     device=device,
                     advance=advance,
                 )
-            )
+            except (RuntimeError, MemoryError) as error:
+                if not is_want_of_memory(error):
+                    raise
+                size = settings["batch_size"]
+                raise UsageError(f"batch_size={size}: must be smaller: out of memory ({shown(error)})") from error
+            found.append(measured)
             module.forget_pairs()
             if these is not pairs[0] and isinstance(these, EvaluationPairs):  # the first are shown in the figures
                 these.forget()

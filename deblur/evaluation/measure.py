@@ -99,7 +99,7 @@ def measure_methods(
 
     cpu = device.type == "cpu"
     workers = torch.get_num_threads() if cpu else 1
-    most = 1 if pairs.alone else max(_BLOCK, batch_size)
+    most = 1 if pairs.alone else max(_BLOCK, batch_size) if cpu else batch_size
     size = block_size(len(pairs), most) if cpu else most
     parts = list(side_by_side(measured, blocks(pairs, size), min(workers, -(-len(pairs) // size))))
     return {

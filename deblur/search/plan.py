@@ -20,7 +20,7 @@ from deblur.errors import (
     check_path,
     shown,
 )
-from deblur.metric_names import metric_mode
+from deblur.metric_names import is_better, metric_mode
 from deblur.search.space import Entry, read_space
 from deblur.stored import dump_yaml, read_yaml
 from deblur.training.run import folder_name, refuse_links, write_atomically
@@ -118,7 +118,7 @@ class Search:
 
     def is_better(self, value: float, other: float | None) -> bool:
         """Whether one result beats another."""
-        return other is None or (value > other if self.maximizes else value < other)
+        return other is None or is_better(self.metric, value, other)
 
     def command(self, values: Mapping[str, str]) -> list[str]:
         """The overrides of a trial with these values of searched settings, as one would type them for train.py."""

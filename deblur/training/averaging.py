@@ -30,12 +30,12 @@ class MovingAverage(WeightAveraging):
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None:
             trainer.precision_plugin.convert_module(self._average_model.module)
-            count = self._average_model.n_averaged
-            self._average_model.n_averaged = count.cpu()  # it is read at each step, which must not wait for a GPU
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
     @torch.no_grad()
     def _update(self, averages: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
-        decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
+        done = int(self._average_model.n_averaged)  # `steps` is the same, brought to the GPU: reading it would wait
+        decay = min(self.decay, (1 + done) / (10 + done))
         if averages[0].is_floating_point():
             torch._foreach_lerp_(list(averages), list(weights), 1 - decay)
         else:  # counters among the buffers

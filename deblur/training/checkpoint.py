@@ -19,7 +19,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from deblur.errors import UsageError, check_choice, check_number, shown
-from deblur.metric_names import LOSS, VALIDATION, metric_mode
+from deblur.metric_names import LOSS, VALIDATION, is_better
 from deblur.training.integrity import check_whole
 from deblur.training.run import PREVIOUS, whole_file
 
@@ -108,11 +108,6 @@ class RunCheckpoint(Checkpoint):
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
 
-    @property
-    def mode(self) -> str:
-        """Whether the `max` or the `min` of the metric is best."""
-        return metric_mode(self.monitor)
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))  # only the first process has made it
 
@@ -198,9 +193,7 @@ class RunCheckpoint(Checkpoint):
     def _is_better(self, score: float) -> bool:
         if not math.isfinite(score):
             return False
-        if self.best_score is None:
-            return True
-        return score > self.best_score if self.mode == "max" else score < self.best_score
+        return self.best_score is None or is_better(self.monitor, score, self.best_score)
 
     def _metrics(self, trainer: Trainer) -> dict[str, float]:
         """Those of this epoch: Lightning keeps those of the last validation, which may be of an earlier one."""

@@ -90,7 +90,7 @@ def conclude(
         log.info("%s", error)
     elif error is not None:
         changes |= {"status": "failed", "error": _told(error)}
-        expected = isinstance(error, Diverged | UsageError | OSError) or _is_want_of_memory(error)
+        expected = isinstance(error, Diverged | UsageError | OSError) or is_want_of_memory(error)
         trace = "" if expected else "\n" + "".join(traceback.format_exception(error))
         log.error("failed: %s%s", changes["error"], trace)
         if run.checkpoints:
@@ -107,12 +107,13 @@ def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
         return f"{file}: {error.strerror}" if file is not None else error.strerror
-    if _is_want_of_memory(error):
+    if is_want_of_memory(error):
         return f"out of memory; lower data.batch_size or the sizes of the model ({shown(error)})"
     return shown(error) or type(error).__name__
 
 
-def _is_want_of_memory(error: BaseException) -> bool:
+def is_want_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, of the machine or of its GPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 

@@ -118,10 +118,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         check_keys(settings[name], known, f"{name}.")
     with section(""):
         check_integer("seed", settings["seed"], low=0)
-        if check_flag("compile", settings["compile"]) and not torch.cuda.is_available() and not _compiler():
-            raise ArgumentError(
-                "compile", True, "false: torch.compile needs a C++ compiler, and there is no g++ or clang++"
-            )
+        if check_flag("compile", settings["compile"]):
+            _check_compiler(settings["trainer"].get("accelerator"))
         for key in ("name", "output_root"):
             if not isinstance(settings[key], str) or not settings[key]:
                 raise ArgumentError(key, settings[key], "a name")
@@ -161,9 +159,18 @@ def check_early(settings: Mapping[str, Any]) -> None:
         find_class(settings["model"], "model")
 
 
-def _compiler() -> str | None:
-    """The C++ compiler that torch.compile would take on the CPU."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
+def _check_compiler(accelerator: Any) -> None:
+    """Refuses to compile where torch.compile finds no compiler: of C++ for a CPU, of C for a GPU's launchers.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    language, variable, usual = ("C", "CC", ("gcc", "clang")) if on_gpu else ("C++", "CXX", ("g++", "clang++"))
+    if not any(map(shutil.which, (os.environ.get(variable) or usual[0], *usual))):
+        raise ArgumentError(
+            "compile", True, f"false: torch.compile needs a {language} compiler, and there is no {' or '.join(usual)}"
+        )
 
 
 def resumed_settings(run: Run, composed: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ from deblur.training.run import (
 )
 from deblur.training.settings import MAY_DIFFER, check_settings, resumed_settings, section, summary_of
 from deblur.training.task import check_psfs, complete_task, load_estimator
-from deblur.training.trainer import check_trainer, make_trainer
+from deblur.training.trainer import check_trainer, fit, make_trainer
 from deblur.training.trial import Pruned, TrialWatch
 from deblur.training.weights import read_weights
 
@@ -358,7 +358,7 @@ def _execute(
 
 
 def _fit_and_test(trainer: Trainer, plan: Plan, resume_from: Path | None, test: bool = True) -> None:
-    trainer.fit(plan.module, datamodule=plan.data, ckpt_path=resume_from, weights_only=True)
+    fit(trainer, plan.module, plan.data, resume_from)
     if not test:
         return
     best = plan.checkpoint.folder / "best.ckpt"

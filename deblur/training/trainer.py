@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
@@ -175,9 +175,21 @@ def make_trainer(
             if key in settings
         )
         raise UsageError(f"{asked}: {shown(error)}") from error
-    if trainer.strategy.root_device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, as cuDNN's convolutions have by default
     return trainer
+
+
+def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, resume_from: Path | None = None) -> None:
+    """Train, from a checkpoint on if one is given.
+
+    On a GPU, products of matrices are meanwhile of TF32, as cuDNN's convolutions are by default.
+    """
+    before = torch.get_float32_matmul_precision()
+    if trainer.strategy.root_device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _make_profiler(kind: str | None, folder: Path | None) -> Profiler | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from deblur.metric_names import metric_mode
+from deblur.metric_names import is_better
 
 
 class Pruned(Exception):
@@ -51,7 +51,7 @@ class TrialWatch(Callback):
         value = metrics[self.metric]
         if not math.isfinite(value):
             return
-        if not self.best or (value > self.best[self.metric]) == (metric_mode(self.metric) == "max"):
+        if not self.best or is_better(self.metric, value, self.best[self.metric]):
             self.best = metrics
         self.report(trainer.current_epoch + 1, value)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.signal import convolve2d
 
-from deblur.blur import Line, convolve, draw_psf
+from deblur.blur import GaussianProcess, Line, RandomWalk, convolve, draw_psf
 from deblur.blur.psf import crop_psf
 
 
@@ -165,3 +165,20 @@ def test_a_psf_in_another_window_keeps_its_origin_and_what_fits(side, size):
             y, x = row - size // 2 + side // 2, column - size // 2 + side // 2
             expected = psf[:, 0, y, x] if 0 <= y < side and 0 <= x < side else torch.zeros(2)
             assert torch.equal(window[:, 0, row, column], expected)
+
+
+@pytest.mark.parametrize("operation", ["draw_paths", "draw"])
+def test_on_a_gpu_paths_and_their_sums_are_what_they_are_here(operation, monkeypatch):
+    """What is done otherwise there, in double precision and by a product, done here: the same to rounding."""
+    blur = GaussianProcess(length=9) if operation == "draw_paths" else RandomWalk(step=0.1, steps=99)
+
+    def drawn() -> torch.Tensor:
+        source = torch.Generator().manual_seed(0)
+        return blur.draw_paths(4, source) if operation == "draw_paths" else blur.draw(4, (28, 28), source).trajectory
+
+    here = drawn()
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    there = drawn()
+    monkeypatch.undo()
+    assert operation == "draw" or not torch.equal(there, here)  # sums are equal: those of the CPU are of doubles, too
+    torch.testing.assert_close(there, here, rtol=0, atol=2e-5)

@@ -181,6 +181,9 @@ def test_no_more_is_made_ahead_than_was_asked_for():
     begun: list[int] = []
     made = ahead(begun.append, range(100), most=5, threads=2)
     next(made)
+    until = time.monotonic() + 20
+    while len(begun) < 6 and time.monotonic() < until:
+        time.sleep(0.01)
     time.sleep(0.2)
     assert sorted(begun) == list(range(6))
     made.close()

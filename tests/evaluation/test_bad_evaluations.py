@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 # (command line without the run, what the line must say); {runs} is the folder of runs
 WRONG = [
@@ -68,3 +69,15 @@ def test_a_wrong_command_line_is_one_line_and_leaves_nothing(evaluate, runs, tmp
     for words in said:
         assert words in line
     assert [sorted(folder.rglob("*")) for folder in (tmp_path, runs)] == before
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_too_little_memory_is_one_line_that_says_what_to_change(evaluate, runs, tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("deblur.evaluation.measure.restore", fail)
+    ended = evaluate(f"run={runs}/mine", "metrics=[psnr]", "batch_size=64", "output=found")
+    assert ended.code == 2
+    assert ended.err.strip() == f"error: batch_size=64: must be smaller: out of memory ({error})"
+    assert not list(tmp_path.glob("found/*"))

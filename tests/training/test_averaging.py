@@ -10,10 +10,17 @@ from torch.optim.swa_utils import AveragedModel
 from deblur.training.averaging import MovingAverage
 
 
+def averaged(module: nn.Module, decay: float, **changes: bool) -> AveragedModel:
+    """The module's average as the callback keeps it."""
+    callback = MovingAverage(decay)
+    callback._average_model = AveragedModel(module, multi_avg_fn=callback._update, **changes)
+    return callback._average_model
+
+
 def averages(decay: float, values: list[float]) -> list[float]:
     """The average after each of the values that a weight has had."""
     weight = nn.Linear(1, 1, bias=False)
-    average = AveragedModel(weight, multi_avg_fn=MovingAverage(decay)._update)
+    average = averaged(weight, decay)
     found = []
     for value in values:
         nn.init.constant_(weight.weight, value)
@@ -38,7 +45,7 @@ def test_the_first_weights_are_soon_forgotten():
 
 def test_counters_are_copied():
     norm = nn.BatchNorm1d(1)
-    average = AveragedModel(norm, use_buffers=True, multi_avg_fn=MovingAverage(0.9)._update)
+    average = averaged(norm, 0.9, use_buffers=True)
     for count in (3, 7):
         norm.num_batches_tracked.fill_(count)
         average.update_parameters(norm)

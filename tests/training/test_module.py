@@ -94,11 +94,14 @@ def test_a_weight_out_of_range_or_of_a_network_without_estimates_is_refused(key,
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_network_trains_to_the_same_gradients():
-    batch = pairs()
+@pytest.mark.parametrize(
+    ("model", "weights"), [(CNN, {}), pytest.param(COARSE_TO_FINE, {"psf_weight": 2.0}, marks=pytest.mark.slow)]
+)
+def test_a_compiled_network_trains_to_the_same_gradients(model, weights):
+    batch = pairs(model.get("channels", 1), 28 if model is CNN else 32)
     gradients = []
     for compiled in (False, True):
-        module = make(CNN, compile=compiled)
+        module = make(model, compile=compiled, **weights)
         loss_of(module, batch).backward()
         gradients.append({name: parameter.grad for name, parameter in module.network.named_parameters()})
         assert (module._compiled is not None) == compiled
