@@ -89,12 +89,19 @@ def door(config_name: str, task: str, check: str | None = None) -> None:
 
 
 def _help(config_name: str, overrides: Sequence[str]) -> int:
-    """Print the help text; Hydra's own way to it first composes every option of every group, which takes a second."""
+    """Print the help text, in which `$CONFIG` is the config's own file with its comments, and what its groups add.
+
+    Hydra's own way to it first composes every option of every group, which takes a second.
+    """
     config = compose(config_name, overrides, with_hydra=True)
     template = config.hydra.help.template
+    text = (CONFIGS / f"{config_name}.yaml").read_text(encoding="utf-8")
+    own = re.sub(r"\A(#.*\n)+|^(defaults|hydra):\n(( .*)?\n)*", "", text, flags=re.MULTILINE).strip()
     with open_dict(config):
-        del config["hydra"]
-    print(Template(template).safe_substitute(CONFIG=OmegaConf.to_yaml(config)))
+        for key in ("hydra", *OmegaConf.create(own)):
+            del config[key]
+    chosen = OmegaConf.to_yaml(config) if config else ""  # by groups
+    print(Template(template).safe_substitute(CONFIG=f"{own}\n{chosen}"))
     return 0
 
 

@@ -22,9 +22,9 @@ CPU = torch.device("cpu")
 
 
 def test_ratio_is_of_speeds_and_for_times_the_other_way_round():
-    speed = Row("blur", "theirs", [100.0, 300.0, 200.0], [50.0, 50.0, 100.0], target=3.5).as_dict()
+    speed = Row("blur", "theirs", [100.0, 300.0, 200.0], [25.0, 50.0, 50.0], target=3.5).as_dict()
     assert (speed["ours"], speed["theirs"], speed["ratio"]) == (200.0, 50.0, 4.0)
-    assert speed["middle_half"] == [2.0, 4.0]
+    assert speed["middle_half"] == [4.0, 5.0]
     time = Row("start", "theirs", [2.0, 2.0], [6.0, 6.0], unit="s").as_dict()
     assert time["ratio"] == 3.0
     one = Row("training", "theirs", [4.0], [2.0], target=1.0, unit="s").as_dict()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from deblur.cli import is_sweep, quote_path
+from deblur.cli import door, is_sweep, quote_path
 from tests.conftest import ROOT, TINY
 
 _WITHOUT = """
@@ -48,6 +49,21 @@ def test_help_and_config_are_shown_without_importing_torch(tmp_path, arguments, 
         assert words in ended.stdout
     assert "protocol:" not in ended.stdout  # a group of another door
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["evaluate", "restore", "export", "publish", "preview", "demo"])
+def test_help_explains_the_settings_of_a_door_and_shows_what_its_groups_add(name, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        door(name, "deblur.nowhere:nothing")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    lines = (ROOT / f"configs/{name}.yaml").read_text().splitlines()
+    own = [line for line in lines if re.match(r"[a-z_]+: .*#", line)]
+    assert len(own) >= 2
+    assert all(line in shown for line in own)
+    assert not re.search(r"^(hydra|defaults):", shown, flags=re.MULTILINE)
+    assert ("_target_: deblur.blur.Shake" in shown) == (name == "preview")
 
 
 @pytest.mark.parametrize(

@@ -46,14 +46,16 @@ def _tiny_data(monkeypatch: pytest.MonkeyPatch, tiny_root: Path) -> None:
 def test_every_option_builds_a_training(tmp_path, group, option):
     skip_without_its_package(option)
     overrides = [f"{group}={option}", "trainer=cpu"]
-    overrides += [] if option in ("images", "photographs", "photographs_gpu") else ["data.val_size=40"]
     if option == "pairs":
-        overrides = ["data=pairs", "data.size=16", f"data.root={parallel(tmp_path)}", "trainer=cpu"]
+        overrides += ["data.size=16", f"data.root={parallel(tmp_path)}"]
     if option == "kernels":
         np.save(tmp_path / "psfs.npy", np.ones((2, 3, 3)))
         overrides.append(f"blur.path={tmp_path}/psfs.npy")
+    settings = composed(*overrides)
+    if "val_size" in settings["data"]:
+        settings["data"]["val_size"] = 40
     with trusting(EVERYTHING):
-        assert isinstance(make_plan(composed(*overrides)), Plan)
+        assert isinstance(make_plan(settings), Plan)
 
 
 @pytest.mark.parametrize(("group", "option"), [pair for pair in OPTIONS if pair[0] != "experiment"], ids=str)

@@ -62,15 +62,17 @@ class Row:
     unit: str = "images/s"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for the file: the fields, the medians, their ratio and the middle half of the rounds' ratios."""
+        """Plain values for the file: the fields, the medians, and the median and middle half of the rounds' ratios.
+
+        A ratio is of speeds, or of times and memory the other way round: above 1, ours is the better side.
+        """
         costs = self.unit in ("s", "MB")
         ratios = [b / a if costs else a / b for a, b in zip(self.ours_all, self.theirs_all, strict=True)]
-        ours, theirs = median(self.ours_all), median(self.theirs_all)
         half = quantiles(ratios, n=4, method="inclusive")[::2] if len(ratios) > 1 else ratios * 2
         return vars(self) | {
-            "ours": ours,
-            "theirs": theirs,
-            "ratio": theirs / ours if costs else ours / theirs,
+            "ours": median(self.ours_all),
+            "theirs": median(self.theirs_all),
+            "ratio": median(ratios),
             "middle_half": half,
         }
 

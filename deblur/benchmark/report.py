@@ -74,7 +74,8 @@ def page(results: Mapping[str, Any]) -> str:
     threads = f"{results['threads']} threads, GOMP_SPINCOUNT={results['spin_count']}"
     parts.append(
         f"Medians of so many measurements of each side as the column `of` says ({results['seconds']:g} s each, where "
-        f"one pass of what is measured takes no longer); middle half: of their ratios.\n"
+        "one pass of what is measured takes no longer). The ratio is the median of the rounds' ratios, for seconds and "
+        "MB the other way round: above 1, ours is better; middle half: of the same.\n"
         f"Device: {results['device']}. CPU: {results['cpu']}, {threads}, load {results['load']} before.\n"
         "Versions: " + ", ".join(map(" ".join, results["versions"].items())) + ".\n"
     )

@@ -21,7 +21,8 @@ class Task(ABC):
         """The network for this task with the model in it, which maps (B, channels, H, W) to the same shape.
 
         It maps blurred images to restored ones, both (B, C, H, W); if its `takes_psf` is true, blurred images and PSFs.
-        If it finds PSFs, it has `estimates` as well, see `deblur.models.estimates.Estimates`.
+        If it finds PSFs, it has `estimates` as well, see `deblur.models.estimates.Estimates`; `trains_psf` is true if
+        it learns to find them by `module.psf_weight` alone, and not in training the model.
         """
 
 

@@ -44,6 +44,8 @@ class KernelNetwork(nn.Module):
         head: from both to PSFs.
     """
 
+    trains_psf = True
+
     def __init__(self, model: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.model, self.head = model, head

@@ -17,7 +17,6 @@ from deblur.errors import ArgumentError, UsageError, check_flag, check_integer, 
 from deblur.metrics import RestorationMetrics, psf_correlation
 from deblur.models.estimates import Restored, estimates_psf, reduced, restore, takes_psf
 from deblur.seeding import seed_of
-from deblur.tasks.kernel import KernelNetwork
 from deblur.training.guard import Diverged, FiniteGuard, Place
 from deblur.training.network import build_network
 
@@ -66,7 +65,7 @@ class DeblurModule(LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.network, inner = build_network(model, task)
-        finds, headed = self.network is inner and estimates_psf(inner), isinstance(self.network, KernelNetwork)
+        finds, headed = self.network is inner and estimates_psf(inner), getattr(self.network, "trains_psf", False)
         for key, weight, trains in (
             ("intermediate_weight", intermediate_weight, finds),
             ("psf_weight", psf_weight, finds or headed),

@@ -84,18 +84,23 @@ def psf_size(blur: Blur, data: DeblurDataModule) -> int:
     return true_psf(motion, data, "task").shape[-1]
 
 
-def true_psf(motion: Motion, data: DeblurDataModule, key: str) -> Tensor:
+def true_psf(motion: Motion, data: DeblurDataModule, key: str, otherwise: str = "") -> Tensor:
     """The PSFs of a motion that the blur of the data has drawn.
 
+    Args:
+        motion: of it.
+        data: whose pairs they would be those of.
+        key: what needs them, for the message.
+        otherwise: what does not, to end the message.
+
     Raises:
-        UsageError: they are not those of the pairs; the key is what needs them.
+        UsageError: they are not those of the pairs.
     """
     if not data.knows_psf:
-        raise UsageError(f"{key}: needs the true PSFs, and nobody knows those of real pairs")
+        raise UsageError(f"{key}: needs the true PSFs, and nobody knows those of real pairs{otherwise}")
     if not data.blur.one_psf:
-        raise UsageError(
-            f"{key}: needs one PSF for an image, and {type(data.blur).__name__} blurs each place of it differently"
-        )
+        blur = type(data.blur).__name__
+        raise UsageError(f"{key}: needs one PSF for an image, and {blur} blurs each place of it differently{otherwise}")
     return motion.psf
 
 
@@ -112,8 +117,11 @@ def check_psfs(module: DeblurModule, data: DeblurDataModule, monitor: str) -> No
     """
     shape = data.image_shape
     motion = data.blur.draw(_DRAWN, shape[1:], torch.Generator().manual_seed(0))
-    if module.takes_psf or module.hparams.psf_weight:
-        true_psf(motion, data, "task=nonblind" if module.takes_psf else "module.psf_weight")
+    weight = module.hparams.psf_weight
+    if module.takes_psf:
+        true_psf(motion, data, "task=nonblind")
+    elif weight:
+        true_psf(motion, data, f"module.psf_weight={weight}", "; module.psf_weight=0 does without")
     found = None
     if estimates_psf(module.network):
         with torch.no_grad():
@@ -121,8 +129,8 @@ def check_psfs(module: DeblurModule, data: DeblurDataModule, monitor: str) -> No
         module.train()
     if found is None:
         said = "this network estimates no PSFs; task=kernel does"
-        if module.hparams.psf_weight:
-            raise UsageError(f"module.psf_weight={module.hparams.psf_weight}: {said}")
+        if weight:
+            raise UsageError(f"module.psf_weight={weight}: {said}, module.psf_weight=0 does without")
         if monitor == f"val/{PSF_CORRELATION}":
             raise UsageError(f"checkpoint.monitor={monitor}: {said}")
     elif data.knows_psf and data.blur.one_psf:

@@ -37,8 +37,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
     made_run(folder / "known", tiny_root, "task=nonblind")
     estimated = ("task=nonblind", "task.psf=estimated", f"task.estimator={folder / 'kernel'}")
     made_run(folder / "estimated", tiny_root, *estimated)
-    small = ["widths=[4,8]", "first_widths=[4,8]", "psf_size=8", "stages=0"]
-    made_run(folder / "stageless", tiny_root, "model=deconvolver", *(f"model.{key}" for key in small))
+    small = ["model.widths=[4,8]", "model.first_widths=[4,8]", "model.psf_size=8", "model.stages=0"]
+    made_run(folder / "stageless", tiny_root, "model=deconvolver", *small, "module.psf_weight=0")
     return folder
 
 
@@ -234,10 +234,16 @@ WRONG = [
     (["task._target_=deblur.models.CNN"], ["task._target_=deblur.models.CNN", "deblur.tasks.Task"]),
     (["task=kernel", "blur=shake3d"], ["task:", "Shake3D", "differently"]),
     (["task=nonblind", "blur=shake3d"], ["task=nonblind:", "Shake3D", "differently"]),
-    ([*SMALL, "blur=shake3d", "module.psf_weight=1"], ["module.psf_weight:", "Shake3D", "differently"]),
+    (
+        [*SMALL, "blur=shake3d", "module.psf_weight=1"],
+        ["module.psf_weight=1", "Shake3D", "differently", "module.psf_weight=0"],
+    ),
     ([*SMALL, "task=kernel", "module.psf_weight=1", "task.psf_size=9"], ["task.psf_size=9", "model.psf_size"]),
     ([*SMALL, "model.stages=0", "module.psf_weight=1"], ["module.psf_weight=1", "no PSFs"]),
-    ([*SMALL, "model.stages=0", "checkpoint.monitor=val/psf_correlation"], ["checkpoint.monitor", "no PSFs"]),
+    (
+        [*SMALL, "model.stages=0", "module.psf_weight=0", "checkpoint.monitor=val/psf_correlation"],
+        ["checkpoint.mon", "no PSFs"],
+    ),
     (["checkpoint.monitor=val/psf_correlation"], ["checkpoint.monitor=val/psf_correlation", "task=kernel"]),
 ]
 
