@@ -21,7 +21,7 @@ from deblur.cli import CONFIGS, as_override, compose, explain, make_console, pla
 from deblur.data.module import DeblurDataModule, downloading_only_to
 from deblur.data.pairs import EvaluationPairs
 from deblur.data.photographs import decoding_once
-from deblur.errors import ArgumentError, UsageError, check_choice, check_integer, check_path, shown
+from deblur.errors import ArgumentError, UsageError, check_choice, check_flag, check_integer, check_path, shown
 from deblur.evaluation import baselines as classical
 from deblur.evaluation.contenders import (
     Contender,
@@ -35,7 +35,7 @@ from deblur.evaluation.evaluation import Evaluation
 from deblur.evaluation.measure import Values, measure_methods
 from deblur.evaluation.protocols import Condition, Draws, Protocol
 from deblur.evaluation.registry import METRICS, choose
-from deblur.evaluation.report import show_report, write_report
+from deblur.evaluation.report import show_report, write_report, write_values
 from deblur.evaluation.results import results_of
 from deblur.folders import try_folder, writing_to
 from deblur.training.record import is_want_of_memory
@@ -51,6 +51,7 @@ _KEYS = (
     "blur",
     "data",
     "output",
+    "per_image",
     "images",
     "metrics",
     "estimator",
@@ -86,6 +87,9 @@ def evaluate(settings: Mapping[str, Any], typed: Sequence[str]) -> int:
         for kind, figure in evaluation.figures().items():
             drawn.append(f"{name}.png" if kind == "against" else f"{name}_{kind}.png")
             figure.savefig(folder / drawn[-1])
+        if settings["per_image"]:
+            drawn.append(f"{name}_values.csv")
+            write_values(folder / drawn[-1], evaluation.results, evaluation.found)
     beside = f", beside them {', '.join(drawn)}" if drawn else ""
     console.print(f"results: {folder / name}.md, .csv, .json{beside}", highlight=False, soft_wrap=True)
     return 0
@@ -179,7 +183,7 @@ def _evaluated(
     results = results_of(protocol, conditions, found, chosen, metrics, contenders, first, len(pairs[0]))
     runs = ",".join(dict.fromkeys(_shown_run(contender.run) for contender in contenders))
     results["command"] = " ".join(["python evaluate.py", f"run={runs}", *_estimator(settings), *_others(typed)])
-    return Evaluation(results, contenders, pairs[0], found[0], _methods(chosen[0], first), device)
+    return Evaluation(results, contenders, pairs[0], found, _methods(chosen[0], first), device)
 
 
 def _refuse_decided(typed: Sequence[str], protocol: Protocol) -> None:
@@ -198,6 +202,7 @@ def _check(settings: Mapping[str, Any]) -> None:
             check_integer("images", settings["images"], low=1)
         check_integer("baseline_images", settings["baseline_images"], low=1)
         check_integer("batch_size", settings["batch_size"], low=1)
+        check_flag("per_image", settings["per_image"])
         for key in ("metrics", "allow"):
             names = settings[key]
             if key == "metrics" and names is None:
@@ -304,7 +309,7 @@ def _file_name(settings: Mapping[str, Any], typed: Sequence[str]) -> str:
 
 
 def _others(typed: Sequence[str]) -> list[str]:
-    dropped = ("run", "output", "data.root", "accelerator", "batch_size", "allow", "estimator")
+    dropped = ("run", "output", "per_image", "data.root", "accelerator", "batch_size", "allow", "estimator")
     return [o.lstrip("+") for o in typed if o.lstrip("+").partition("=")[0] not in dropped]
 
 

@@ -27,7 +27,7 @@ class Evaluation:
         results: as in the JSON file.
         contenders: the runs.
         pairs: of the first condition.
-        values: name of a metric -> (N,), by method, of the first condition.
+        found: name of a metric -> (N,), by method, of each condition.
         methods: of the first condition, the baselines with the data's padding, by name.
         device: where the networks are.
     """
@@ -35,9 +35,14 @@ class Evaluation:
     results: dict[str, Any]
     contenders: list[Contender]
     pairs: EvaluationPairs | Draws
-    values: dict[str, Values]
+    found: list[dict[str, Values]]
     methods: dict[str, tuple[Baseline, str]]
     device: torch.device
+
+    @property
+    def values(self) -> dict[str, Values]:
+        """Those of the first condition."""
+        return self.found[0]
 
     def figures(self) -> dict[str, Figure]:
         """The figures that an evaluation of this kind has, of the first run; see `evaluation_figures`."""

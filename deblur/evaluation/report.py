@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from deblur.evaluation.measure import Values
 from deblur.evaluation.registry import METRICS
 from deblur.tables import as_csv, print_table
 from deblur.tables import as_markdown as table_as_markdown
-from deblur.training.run import write_atomically
+from deblur.training.run import whole_file, write_atomically
 
 Results = Mapping[str, Any]
 Cells = list[list[str]]
@@ -25,6 +27,28 @@ def write_report(folder: Path, name: str, results: Results) -> None:
     write_atomically(folder / f"{name}.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_atomically(folder / f"{name}.csv", _as_csv(results))
     write_atomically(folder / f"{name}.md", as_markdown(results))
+
+
+def write_values(file: Path, results: Results, found: Sequence[Mapping[str, Values]]) -> None:
+    """Write every image's own values as CSV: a row for each image, method and condition, a column for each metric.
+
+    Args:
+        file: to write, whole.
+        results: of the evaluation.
+        found: the values of each condition, by method.
+    """
+    with whole_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*results["labels"], "method", "image", *results["metrics"]])
+        for condition, methods in zip(results["conditions"], found, strict=True):
+            labels = [condition["labels"][label] for label in results["labels"]]
+            for method, values in methods.items():
+                columns = [
+                    values[name].tolist() if name in values else [""] * results["images"] for name in results["metrics"]
+                ]
+                writer.writerows(
+                    [*labels, method, image, *line] for image, line in enumerate(zip(*columns, strict=True))
+                )
 
 
 def show_report(console: Console, results: Results) -> None:

@@ -42,7 +42,7 @@ class DeblurModule(LightningModule):
             more stops the training.
         channels_last: keep the network's tensors with the channels innermost; the same results, faster convolutions.
         compile: train with the network compiled by `torch.compile`; the same results to rounding. It needs a C++
-            compiler on the CPU, and its first steps take a minute; later runs find the result in torch's cache.
+            compiler on the CPU, and its first steps take half a minute; later runs find the result in torch's cache.
 
     Raises:
         UsageError: a config is refused.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -83,3 +85,29 @@ def test_a_disk_that_is_full_is_one_line_and_what_was_found_is_on_the_screen(eva
     assert line == f"error: output={run}/evaluation: cannot be written (No space left on device)"
     assert "blurred" in ended.out
     assert "results:" not in ended.out
+
+
+def test_every_images_own_values_have_the_means_of_the_table(evaluate, runs, tmp_path):
+    command = [
+        f"run={runs}/mine,{runs}/other",
+        "protocol=lengths",
+        "protocol.lengths=[3,5]",
+        "images=7",
+        "metrics=[psnr,mse]",
+    ]
+    ended = evaluate(*command, "baselines=wiener", "output=found", "per_image=true")
+    assert ended.code == 0, ended.err
+    (file,) = (tmp_path / "found").glob("*_values.csv")
+    assert file.name in ended.out
+    results = json.loads(file.with_name(file.name.replace("_values.csv", ".json")).read_text())
+    assert "per_image" not in results["command"]
+    rows = list(csv.DictReader(file.open()))
+    assert set(rows[0]) == {*results["labels"], "method", "image", "psnr", "mse"}
+    for condition in results["conditions"]:
+        labels = {key: str(value) for key, value in condition["labels"].items()}
+        for method, found in condition["methods"].items():
+            mine = [row for row in rows if row["method"] == method and labels.items() <= row.items()]
+            assert [row["image"] for row in mine] == [str(number) for number in range(7)]
+            for metric, summary in found["metrics"].items():
+                assert sum(float(row[metric]) for row in mine) / 7 == pytest.approx(summary["mean"], rel=1e-5)
+    assert len(rows) == 7 * sum(len(condition["methods"]) for condition in results["conditions"])
