@@ -56,6 +56,6 @@ def draw_figures(run: Run, panels: Panels, name: str) -> None:
     """Write the run's figures of restored test images and of the training."""
     if panels.tested is not None:
         pairs, restored = panels.tested
-        title = f"{name}: first test images"
+        title = f"{name}: test images"
         draw_restorations(run.figures / "restorations.png", pairs, restored.images, title, restored.psf)
     draw_curves(run.figures / "curves.png", read_history(run.path), title=f"{name}: training")
